@@ -1,0 +1,3 @@
+//! The MX ingress server.
+
+fn main() {}

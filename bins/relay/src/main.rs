@@ -1,0 +1,3 @@
+//! The relay (MTA).
+
+fn main() {}

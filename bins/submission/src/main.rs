@@ -1,0 +1,3 @@
+//! The submission server (MSA).
+
+fn main() {}

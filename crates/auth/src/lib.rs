@@ -1,0 +1,1 @@
+//! Authenticators: who a user is, from a file of argon2id hashes.

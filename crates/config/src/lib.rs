@@ -1,0 +1,1 @@
+//! TOML configuration with messages that point at the line.

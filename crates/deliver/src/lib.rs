@@ -1,0 +1,1 @@
+//! Queue runner, connection pool and transports; drives the client session.

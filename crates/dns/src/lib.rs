@@ -1,0 +1,1 @@
+//! The resolver plugin on hickory-resolver.

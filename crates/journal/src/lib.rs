@@ -1,0 +1,1 @@
+//! A durable framed append log with group commit over a disk trait.

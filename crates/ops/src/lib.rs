@@ -1,0 +1,1 @@
+//! Admin API, metrics, health, tracing set-up, privileges.

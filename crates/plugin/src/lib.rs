@@ -1,0 +1,1 @@
+//! The public traits of Merpati: policies, authenticators, spools, routers, deliverers, observers.

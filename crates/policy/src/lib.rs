@@ -1,0 +1,1 @@
+//! Stock policies: relay control, recipients, submission checks.

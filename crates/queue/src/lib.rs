@@ -1,0 +1,1 @@
+//! What to try when: retry schedules, expiry, per-site windows, fairness.

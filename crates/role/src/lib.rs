@@ -1,0 +1,1 @@
+//! Roles composed of stock plugins: submission, relay, mx.

@@ -1,0 +1,1 @@
+//! From DNS answers and a transport table to an ordered plan of hops.

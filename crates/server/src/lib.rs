@@ -1,0 +1,1 @@
+//! Listeners, TLS, time-outs and drain; drives the server session.

@@ -1,0 +1,1 @@
+//! SMTP and LMTP conversations, server and client, as sans-IO state machines.

@@ -1,0 +1,1 @@
+//! Script runner, simulated disk, fixture DNS server, faulty spool, contract suites.

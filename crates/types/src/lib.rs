@@ -1,0 +1,1 @@
+//! Values of the mail world that cannot be wrong: domains, mailboxes, replies, envelopes.

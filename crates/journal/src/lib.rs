@@ -1,1 +1,20 @@
 //! A durable framed append log with group commit over a disk trait.
+//!
+#![doc = include_str!("../README.md")]
+
+mod committer;
+mod disk;
+mod error;
+mod format;
+mod log;
+mod record;
+mod recovery;
+mod ticket;
+
+pub use committer::{Counts, Durability, Journal};
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use error::{AppendError, OpenError, ReadError};
+pub use log::{Log, Options, Reader};
+pub use record::{Appended, Entry, Group, Position, Record};
+pub use recovery::{Damage, Recovery, Torn};
+pub use ticket::Ticket;

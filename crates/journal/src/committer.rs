@@ -1,0 +1,389 @@
+//! Group commit: one thread writes what all writers have ready and syncs once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::disk::Disk;
+use crate::error::{AppendError, OpenError};
+use crate::log::{Log, Options, Reader};
+use crate::record::{Appended, Entry, Group};
+use crate::recovery::Recovery;
+use crate::ticket::{Answer, Ticket};
+
+/// When an append is answered.
+///
+/// Whatever it is, the records are written as soon as the committer is free, so
+/// that the death of the process alone loses nothing that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced now, with whatever else is ready.
+    Sync,
+    /// Synced within this time, sooner if somebody else's sync comes.
+    Group {
+        /// How long the sync may be put off for company.
+        within: Duration,
+    },
+    /// Answered once written. A power cut, or a failed sync, may undo it.
+    Written,
+}
+
+/// A durable log with one writing thread; share it in an [`Arc`].
+///
+/// Dropping it finishes what was queued, seals the segment and ends the thread.
+pub struct Journal {
+    shared: Arc<Shared>,
+    reader: Reader,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the committer has done since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Groups taken.
+    pub appends: u64,
+    /// Octets written, headers and padding included.
+    pub octets: u64,
+    /// Times something was written.
+    pub writes: u64,
+    /// Times the disk was asked to sync, segment changes aside.
+    pub syncs: u64,
+    /// Groups that were answered with an error.
+    pub failed: u64,
+}
+
+impl Journal {
+    /// Opens or makes a journal, tells `replay` of every record that counts, in
+    /// order, and starts the committer.
+    ///
+    /// # Errors
+    /// [`OpenError`]; damage is no error but part of the [`Recovery`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        mut replay: impl FnMut(Entry),
+    ) -> Result<(Self, Recovery), OpenError> {
+        let (log, recovery) = Log::open(disk, options, &mut replay)?;
+        let reader = log.reader();
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            limit: options.max_queued,
+            synced: AtomicU64::new(log.synced()),
+            counts: Mutex::default(),
+        });
+        let thread = std::thread::Builder::new().name("journal".into()).spawn({
+            let shared = shared.clone();
+            move || Committer { log, shared, unsynced: Vec::new(), sync_by: None }.run()
+        })?;
+        Ok((Self { shared, reader, thread: Some(thread) }, recovery))
+    }
+
+    /// Appends records that are in effect together or not at all.
+    ///
+    /// Appends made one after another are written in that order.
+    pub fn append(&self, group: impl Into<Group>, durability: Durability) -> Ticket<Appended> {
+        let group = group.into();
+        self.request(|answer| Command::Append { group, durability, answer })
+    }
+
+    /// Removes a segment once the caller needs none of its records.
+    ///
+    /// The segment being filled is sealed first, if it is that one. Removing one
+    /// that is gone is no error.
+    pub fn remove(&self, segment: u64) -> Ticket<()> {
+        self.request(|answer| Command::Remove { segment, answer })
+    }
+
+    /// Seals the segment being filled, so that it can be removed.
+    pub fn seal(&self) -> Ticket<()> {
+        self.request(|answer| Command::Seal { answer })
+    }
+
+    /// The reading side.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The last sequence number that is on stable storage.
+    #[must_use]
+    pub fn synced(&self) -> u64 {
+        self.shared.synced.load(Ordering::Acquire)
+    }
+
+    /// What the committer has done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Ticket<T> {
+        let (answer, slot) = Answer::new();
+        let blocked = self.shared.submit(command(answer), || None);
+        Ticket { shared: self.shared.clone(), blocked, slot }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by its hook; all waiters were told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A request to the committer.
+pub(crate) enum Command {
+    Append { group: Group, durability: Durability, answer: Answer<Appended> },
+    Remove { segment: u64, answer: Answer<()> },
+    Seal { answer: Answer<()> },
+}
+
+impl Command {
+    fn octets(&self) -> usize {
+        match self {
+            Self::Append { group, .. } => group.span() as usize,
+            Self::Remove { .. } | Self::Seal { .. } => 0,
+        }
+    }
+}
+
+/// What writers and committer share.
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    limit: usize,
+    synced: AtomicU64,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Queue {
+    commands: Vec<Command>,
+    octets: usize,
+    /// Those who found no room.
+    blocked: Vec<Waker>,
+    /// No more work is to come.
+    closing: bool,
+    /// The committer is gone.
+    closed: bool,
+}
+
+impl Shared {
+    /// Queues a command, or gives it back and keeps the waker until there is room.
+    ///
+    /// After the committer has gone, the command is dropped, which answers it.
+    pub(crate) fn submit(
+        &self,
+        command: Command,
+        waker: impl FnOnce() -> Option<Waker>,
+    ) -> Option<Command> {
+        let octets = command.octets();
+        let mut queue = self.lock();
+        if queue.closed {
+            return None;
+        }
+        if queue.octets > 0 && queue.octets + octets > self.limit {
+            queue.blocked.extend(waker());
+            return Some(command);
+        }
+        queue.octets += octets;
+        queue.commands.push(command);
+        let first = queue.commands.len() == 1;
+        drop(queue);
+        if first {
+            self.work.notify_one();
+        }
+        None
+    }
+
+    /// Waits for commands, at most until `deadline`; `None` once all is over.
+    fn take(&self, deadline: Option<Instant>) -> Option<Vec<Command>> {
+        let mut queue = self.lock();
+        while queue.commands.is_empty() {
+            if queue.closing {
+                return None;
+            }
+            queue = match deadline {
+                None => self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Some(Vec::new());
+                    }
+                    let waited = self.work.wait_timeout(queue, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        queue.octets = 0;
+        let commands = std::mem::take(&mut queue.commands);
+        let blocked = std::mem::take(&mut queue.blocked);
+        drop(queue);
+        blocked.into_iter().for_each(Waker::wake);
+        Some(commands)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The committer thread's own state.
+struct Committer {
+    log: Log,
+    shared: Arc<Shared>,
+    /// What was written and waits for a sync.
+    unsynced: Vec<(Appended, Answer<Appended>)>,
+    /// When the most impatient of these wants it.
+    sync_by: Option<Instant>,
+}
+
+impl Committer {
+    fn run(mut self) {
+        while let Some(commands) = self.shared.take(self.sync_by) {
+            self.handle(commands);
+            if self.sync_by.is_some_and(|by| by <= Instant::now()) {
+                self.sync();
+            }
+        }
+        self.sync();
+        if let Err(error) = self.log.seal() {
+            tracing::warn!(%error, "the journal's last segment could not be sealed");
+        }
+    }
+
+    /// Writes runs of appends in one go each; the rest happens in its place between.
+    fn handle(&mut self, commands: Vec<Command>) {
+        let mut run = Vec::with_capacity(commands.len());
+        for command in commands {
+            match command {
+                Command::Append { group, durability, answer } => {
+                    run.push((group, durability, answer));
+                }
+                Command::Remove { segment, answer } => {
+                    self.write(std::mem::take(&mut run));
+                    answer.give(self.remove(segment));
+                }
+                Command::Seal { answer } => {
+                    self.write(std::mem::take(&mut run));
+                    answer.give(self.seal());
+                }
+            }
+        }
+        self.write(run);
+    }
+
+    fn write(&mut self, run: Vec<(Group, Durability, Answer<Appended>)>) {
+        if run.is_empty() {
+            return;
+        }
+        let groups: Vec<&Group> = run.iter().map(|(group, ..)| group).collect();
+        let octets: u64 = groups.iter().map(|group| group.span()).sum();
+        let results = self.log.write(&groups);
+        let failed = results.iter().filter(|result| result.is_err()).count() as u64;
+        self.count(|counts| {
+            counts.appends += results.len() as u64;
+            counts.octets += octets;
+            counts.writes += 1;
+            counts.failed += failed;
+        });
+        let now = Instant::now();
+        for ((_, durability, answer), result) in run.into_iter().zip(results) {
+            let within = match durability {
+                Durability::Sync => Duration::ZERO,
+                Durability::Group { within } => within,
+                Durability::Written => {
+                    answer.give(result);
+                    continue;
+                }
+            };
+            match result {
+                Ok(appended) => {
+                    self.unsynced.push((appended, answer));
+                    let by = now + within;
+                    self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
+                }
+                Err(error) => answer.give(Err(error)),
+            }
+        }
+        if failed > 0 {
+            // Earlier writes that were never synced went with the failed segment.
+            self.settle(&AppendError::from(std::io::Error::other("a later write failed")));
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced.is_empty() {
+            self.sync_by = None;
+            return;
+        }
+        self.count(|counts| counts.syncs += 1);
+        match self.log.sync() {
+            Ok(_) => self.settle(&AppendError::Closed),
+            Err(error) => {
+                tracing::error!(%error, "the journal could not be synced");
+                self.settle(&error);
+            }
+        }
+        self.sync_by = None;
+    }
+
+    /// Answers all that are synced; the others with `error` if their segment is gone.
+    fn settle(&mut self, error: &AppendError) {
+        let synced = self.log.synced();
+        self.shared.synced.store(synced, Ordering::Release);
+        let written = self.log.written();
+        let mut failed = 0;
+        let mut keep = Vec::new();
+        for (appended, answer) in self.unsynced.drain(..) {
+            if appended.last <= synced {
+                answer.give(Ok(appended));
+            } else if appended.last > written {
+                failed += 1;
+                answer.give(Err(error.clone()));
+            } else {
+                keep.push((appended, answer));
+            }
+        }
+        self.unsynced = keep;
+        self.count(|counts| counts.failed += failed);
+    }
+
+    fn remove(&mut self, segment: u64) -> Result<(), AppendError> {
+        if self.log.active() == Some(segment) {
+            self.seal()?;
+        }
+        Ok(self.log.remove(segment)?)
+    }
+
+    fn seal(&mut self) -> Result<(), AppendError> {
+        let sealed = self.log.seal();
+        self.settle(&sealed.clone().err().unwrap_or(AppendError::Closed));
+        sealed
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Drop for Committer {
+    /// However the thread ends, nobody waits for it in vain.
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        let commands = std::mem::take(&mut queue.commands);
+        let blocked = std::mem::take(&mut queue.blocked);
+        drop(queue);
+        drop(commands);
+        blocked.into_iter().for_each(Waker::wake);
+    }
+}

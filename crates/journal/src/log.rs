@@ -1,0 +1,439 @@
+//! The writing side without threads: what goes where, what is synced.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{AppendError, OpenError, ReadError};
+use crate::format::{ALIGN, ENTRY, HEADER, RecordHeader, SegmentEnd, Toc, TocEntry, segment_name};
+use crate::record::{Appended, Entry, Group, Position};
+use crate::recovery::{self, Recovery};
+
+/// How a journal is laid out and how much it may hold back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Octets a segment is preallocated to; 64 MiB by default, at least 4 KiB.
+    ///
+    /// Space comes back a segment at a time, so a smaller one frees sooner and
+    /// a bigger one costs fewer directory syncs.
+    pub segment_size: u64,
+    /// Octets one group may take; 64 MiB by default, at most 1 GiB. One that is
+    /// bigger than a segment gets a segment of its own.
+    pub max_group: u64,
+    /// Octets that may wait for the committer before writers wait; 16 MiB by
+    /// default.
+    pub max_queued: usize,
+    /// The salt of a new journal's checksums; unpredictable by default, so that
+    /// no body can be made to look like a record.
+    pub salt: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        Self {
+            segment_size: 64 << 20,
+            max_group: 64 << 20,
+            max_queued: 16 << 20,
+            salt: RandomState::new().hash_one(std::process::id()),
+        }
+    }
+}
+
+/// The journal as a state machine over a [`Disk`]: no thread, no clock, no queue.
+///
+/// [`Journal`](crate::Journal) runs one of these in its committer thread. A
+/// crash test runs one directly.
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    salt: u64,
+    reader: Reader,
+    active: Option<Active>,
+    /// The id the next segment gets.
+    next_segment: u64,
+    /// The sequence number the next record gets.
+    next: u64,
+    /// The last sequence number that is written and counts.
+    written: u64,
+    /// The last sequence number that is on stable storage.
+    synced: u64,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// The segment that is being filled.
+struct Active {
+    file: Arc<dyn DiskFile>,
+    end: SegmentEnd,
+    size: u64,
+    offset: u64,
+    toc: Vec<TocEntry>,
+}
+
+impl Active {
+    /// Octets that `span` more with `count` records leaves unused, if it fits.
+    fn fits(&self, span: u64, count: usize) -> bool {
+        let toc = ((self.toc.len() + count) * ENTRY) as u64;
+        self.offset + span + toc.next_multiple_of(ALIGN) + HEADER as u64 <= self.size
+    }
+}
+
+impl Log {
+    /// Opens or makes a journal and tells `replay` of every record that counts,
+    /// in order.
+    ///
+    /// # Errors
+    /// [`OpenError`]; damage is no error but part of the [`Recovery`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        replay: &mut dyn FnMut(Entry),
+    ) -> Result<(Self, Recovery), OpenError> {
+        let options = Options {
+            segment_size: options.segment_size.max(4096),
+            max_group: options.max_group.min(1 << 30),
+            ..options
+        };
+        let lock = disk.lock().map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => OpenError::Locked,
+            _ => OpenError::Io(e),
+        })?;
+        let found = recovery::run(&*disk, replay)?;
+        let salt = found.salt.unwrap_or(options.salt);
+        let log = Self {
+            disk,
+            options,
+            salt,
+            reader: Reader { salt, files: Arc::new(RwLock::new(found.files)) },
+            active: None,
+            next_segment: found.next_segment,
+            next: found.next,
+            written: found.report.last,
+            synced: found.report.last,
+            _lock: lock,
+        };
+        Ok((log, found.report))
+    }
+
+    /// Writes groups in order, without syncing them.
+    ///
+    /// The answer has one item for each group. A group that is told to have
+    /// failed is not in effect, now or after a restart once a later write has
+    /// succeeded. After a failure nothing more is written of this call, and
+    /// whatever was not [`synced`](Self::synced) before is void.
+    pub fn write(&mut self, groups: &[&Group]) -> Vec<Result<Appended, AppendError>> {
+        let mut answers: Vec<Result<Appended, AppendError>> = Vec::with_capacity(groups.len());
+        let mut rest = groups;
+        while let Some(first) = rest.first() {
+            if first.span > self.options.max_group {
+                let limit = self.options.max_group;
+                answers.push(Err(AppendError::TooLarge { size: first.span, limit }));
+                rest = &rest[1..];
+                continue;
+            }
+            let step = self.room_for(first).and_then(|()| self.write_run(rest));
+            match step {
+                Ok(done) => {
+                    rest = &rest[done.len()..];
+                    answers.extend(done.into_iter().map(Ok));
+                }
+                Err(error) => {
+                    self.fail();
+                    let synced = self.synced;
+                    for answer in &mut answers {
+                        if matches!(answer, Ok(appended) if appended.last > synced) {
+                            *answer = Err(error.clone());
+                        }
+                    }
+                    answers.resize_with(groups.len(), || Err(error.clone()));
+                    break;
+                }
+            }
+        }
+        answers
+    }
+
+    /// Puts all that was written on stable storage.
+    ///
+    /// # Errors
+    /// What the disk says; everything after [`synced`](Self::synced) is then void.
+    pub fn sync(&mut self) -> Result<u64, AppendError> {
+        if self.synced < self.written
+            && let Some(active) = &self.active
+        {
+            if let Err(error) = active.file.sync_data() {
+                self.fail();
+                return Err(error.into());
+            }
+            self.synced = self.written;
+        }
+        Ok(self.synced)
+    }
+
+    /// Closes the segment with its table of contents; the next write begins another.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn seal(&mut self) -> Result<(), AppendError> {
+        let Some(active) = &self.active else { return Ok(()) };
+        match write_toc(&*active.file, active.end, active.offset, active.size, &active.toc) {
+            Ok(()) => {
+                self.synced = self.written;
+                self.active = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.fail();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Removes a segment that is no longer written to, durably.
+    ///
+    /// # Errors
+    /// What the disk says; `InvalidInput` for the segment being filled.
+    pub fn remove(&mut self, segment: u64) -> io::Result<()> {
+        if self.active.as_ref().is_some_and(|active| active.end.id == segment) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the segment is in use"));
+        }
+        if self.reader.remove(segment) {
+            self.disk.unlink(&segment_name(segment))?;
+            // An older segment must not outlive what a newer one says of it.
+            self.disk.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// The last sequence number that is on stable storage.
+    #[must_use]
+    pub fn synced(&self) -> u64 {
+        self.synced
+    }
+
+    /// The last sequence number that is written and counts.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The segment being filled, if there is one.
+    #[must_use]
+    pub fn active(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.end.id)
+    }
+
+    /// The reading side, which may go to other threads.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Gives up the active segment: what it holds beyond `synced` is void.
+    fn fail(&mut self) {
+        self.active = None;
+        self.written = self.synced;
+    }
+
+    /// Sees to it that the active segment has room for `group`.
+    fn room_for(&mut self, group: &Group) -> Result<(), AppendError> {
+        if let Some(active) = &self.active {
+            if active.fits(group.span, group.records.len()) {
+                return Ok(());
+            }
+            self.seal()?;
+        }
+        let toc = (group.records.len() * ENTRY) as u64;
+        let least = 2 * HEADER as u64 + group.span + toc.next_multiple_of(ALIGN);
+        let size = self.options.segment_size.max(least).next_multiple_of(4096);
+        let id = self.next_segment;
+        // A name is never used twice, even if making the file fails half-way.
+        self.next_segment += 1;
+        let end =
+            SegmentEnd { id, first: self.next, previous: self.synced, salt: self.salt, toc: None };
+        let file = match self.create(&end, size) {
+            Ok(file) => file,
+            Err(error) => {
+                // What is left of it holds no record; recovery takes it away too.
+                let _ = self.disk.unlink(&segment_name(id));
+                return Err(error.into());
+            }
+        };
+        self.reader.insert(id, file.clone());
+        self.active = Some(Active { file, end, size, offset: HEADER as u64, toc: Vec::new() });
+        Ok(())
+    }
+
+    fn create(&self, end: &SegmentEnd, size: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.create(&segment_name(end.id))?;
+        file.preallocate(size)?;
+        let bytes = end.encode();
+        file.write_at(0, &[IoSlice::new(&bytes)])?;
+        file.write_at(size - HEADER as u64, &[IoSlice::new(&bytes)])?;
+        file.sync_data()?;
+        self.disk.sync_dir()?;
+        Ok(file)
+    }
+
+    /// Writes as many of the groups as the active segment takes, in one go.
+    fn write_run(&mut self, groups: &[&Group]) -> Result<Vec<Appended>, AppendError> {
+        let active = self.active.as_mut().expect("room_for leaves an active segment");
+        let start = active.offset;
+        let mut headers: Vec<[u8; HEADER]> = Vec::with_capacity(groups.len());
+        let mut done = Vec::with_capacity(groups.len());
+        for group in groups {
+            if group.span > self.options.max_group || !active.fits(group.span, group.records.len())
+            {
+                break;
+            }
+            let count = group.records.len();
+            let mut positions = Vec::with_capacity(count);
+            for (index, summed) in group.records.iter().enumerate() {
+                let header = RecordHeader {
+                    segment: active.end.id,
+                    seq: self.next,
+                    synced: self.synced,
+                    key: summed.record.key,
+                    // `max_group` keeps both below 4 GiB.
+                    meta_len: summed.record.meta.len() as u32,
+                    body_len: summed.body_len as u32,
+                    meta_crc: summed.meta_crc,
+                    body_crc: summed.body_crc,
+                    left: (count - 1 - index) as u32,
+                    kind: summed.record.kind,
+                };
+                headers.push(header.encode(self.salt));
+                active.toc.push(TocEntry::new(active.offset, &header));
+                positions.push(Position {
+                    segment: active.end.id,
+                    offset: active.offset,
+                    meta_len: header.meta_len,
+                    body_len: header.body_len,
+                });
+                active.offset += header.span();
+                self.next += 1;
+            }
+            done.push(Appended { last: self.next - 1, positions });
+        }
+        let file = active.file.clone();
+        file.write_at(start, &slices(&headers, &groups[..done.len()]))?;
+        self.written = self.next - 1;
+        Ok(done)
+    }
+}
+
+/// Headers, contents and padding in the order they go to the disk.
+fn slices<'a>(headers: &'a [[u8; HEADER]], groups: &'a [&'a Group]) -> Vec<IoSlice<'a>> {
+    const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
+    let records = groups.iter().flat_map(|group| &group.records);
+    let mut out = Vec::with_capacity(headers.len() * 4);
+    for (header, summed) in headers.iter().zip(records) {
+        out.push(IoSlice::new(header));
+        let meta = &summed.record.meta;
+        for part in std::iter::once(meta).chain(&summed.record.body) {
+            if !part.is_empty() {
+                out.push(IoSlice::new(part));
+            }
+        }
+        let payload = meta.len() as u64 + summed.body_len;
+        let padding = payload.next_multiple_of(ALIGN) - payload;
+        if padding > 0 {
+            out.push(IoSlice::new(&ZEROS[..padding as usize]));
+        }
+    }
+    out
+}
+
+/// Ends a segment: table of contents after the last record, then the far end.
+pub(crate) fn write_toc(
+    file: &dyn DiskFile,
+    end: SegmentEnd,
+    offset: u64,
+    size: u64,
+    entries: &[TocEntry],
+) -> io::Result<()> {
+    let table: Vec<u8> = entries.iter().flat_map(TocEntry::encode).collect();
+    let toc = Toc { offset, count: entries.len() as u32, crc: crc32fast::hash(&table) };
+    let tail = SegmentEnd { toc: Some(toc), ..end }.encode();
+    file.write_at(offset, &[IoSlice::new(&table)])?;
+    file.write_at(size - HEADER as u64, &[IoSlice::new(&tail)])?;
+    file.sync_data()
+}
+
+/// The reading side of a journal, shared between threads.
+#[derive(Clone)]
+pub struct Reader {
+    salt: u64,
+    files: Arc<RwLock<BTreeMap<u64, Arc<dyn DiskFile>>>>,
+}
+
+impl Reader {
+    /// Reads one record's meta part, its body left alone.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn meta(&self, at: Position) -> Result<Bytes, ReadError> {
+        let (header, payload) = self.read(at, at.meta_len as usize)?;
+        if crc32fast::hash(&payload) != header.meta_crc {
+            return Err(damaged(at));
+        }
+        Ok(payload)
+    }
+
+    /// Reads one record's body, checking its meta part too.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn body(&self, at: Position) -> Result<Bytes, ReadError> {
+        self.parts(at).map(|(_, body)| body)
+    }
+
+    /// Reads one record's meta part and body in one go.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn parts(&self, at: Position) -> Result<(Bytes, Bytes), ReadError> {
+        let (header, mut meta) = self.read(at, at.meta_len as usize + at.body_len as usize)?;
+        let body = meta.split_off(at.meta_len as usize);
+        if crc32fast::hash(&meta) != header.meta_crc || crc32fast::hash(&body) != header.body_crc {
+            return Err(damaged(at));
+        }
+        Ok((meta, body))
+    }
+
+    /// The segments there are, oldest first.
+    #[must_use]
+    pub fn segments(&self) -> Vec<u64> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    fn read(&self, at: Position, payload: usize) -> Result<(RecordHeader, Bytes), ReadError> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let file = files.get(&at.segment).cloned();
+        drop(files);
+        let file = file.ok_or(ReadError::Gone { segment: at.segment })?;
+        let mut buf = vec![0; HEADER + payload];
+        if file.read_at(at.offset, &mut buf)? < buf.len() {
+            return Err(damaged(at));
+        }
+        let header = RecordHeader::decode(&buf, self.salt, at.segment)
+            .filter(|h| (h.meta_len, h.body_len) == (at.meta_len, at.body_len))
+            .ok_or_else(|| damaged(at))?;
+        Ok((header, Bytes::from(buf).slice(HEADER..)))
+    }
+
+    fn insert(&self, segment: u64, file: Arc<dyn DiskFile>) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
+    }
+
+    fn remove(&self, segment: u64) -> bool {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment).is_some()
+    }
+}
+
+fn damaged(at: Position) -> ReadError {
+    ReadError::Damaged { segment: at.segment, offset: at.offset }
+}

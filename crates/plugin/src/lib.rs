@@ -1,1 +1,34 @@
-//! The public traits of Merpati: policies, authenticators, spools, routers, deliverers, observers.
+#![doc = include_str!("../README.md")]
+
+pub mod authenticator;
+pub mod body;
+pub mod chain;
+pub mod connection;
+pub mod decision;
+pub mod deliver;
+pub mod facts;
+pub mod observer;
+pub mod policy;
+pub mod resolver;
+pub mod route;
+pub mod spool;
+pub mod state;
+pub mod table;
+pub mod transaction;
+
+pub use async_trait::async_trait;
+pub use authenticator::{AuthAnswer, Authenticator, Mechanisms};
+pub use body::{BodyReader, BodySource};
+pub use chain::{Chain, ChainError, ChainSession, Ruling};
+pub use connection::{Account, Connection, Conversation, Hello, Protocol, TlsFacts};
+pub use decision::{Decision, Effect, Effects, Failure, Outcome, PolicyResult};
+pub use deliver::{Deliverer, DeliveryOutcome, Job};
+pub use facts::{Fact, FactKind, Facts};
+pub use observer::{Event, Observer, Observers, Stage};
+pub use policy::{Policy, PolicyFactory};
+pub use resolver::{Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolver};
+pub use route::{Route, Router};
+pub use spool::{Spool, SpoolError, SpoolWriter};
+pub use state::State;
+pub use table::{Table, TableError};
+pub use transaction::{Message, Transaction};

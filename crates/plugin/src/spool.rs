@@ -1,0 +1,466 @@
+//! The spool contract: what 250 means, and how mail leaves.
+//!
+//! A message is written through a [`SpoolWriter`], and from a successful
+//! [`SpoolWriter::commit`] on it survives a power cut. Its recipients are grouped into
+//! *parcels*, one for each next hop, each with a due time of its own. A queue runner leases
+//! due parcels, attempts them, and settles what became of each recipient in one atomic step.
+//! A lease carries a fencing number: whoever holds an older one is refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use merpati_types::{Envelope, HeaderEdits, Host, Mailbox, MessageId, Recipient, Timestamp};
+
+use crate::body::BodySource;
+use crate::deliver::MessageSource;
+
+/// Why the spool refused. The variants differ in what the caller does next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpoolError {
+    /// No room: 452 to new mail; deliveries go on.
+    #[error("the spool is full: {reason}")]
+    Full {
+        /// Which limit, for the log.
+        reason: String,
+    },
+    /// The storage failed: 451; the same message may be offered again.
+    #[error("the spool is unavailable")]
+    Unavailable(#[source] io::Error),
+    /// What is stored cannot be read back; an operator must look.
+    #[error("message {id} is damaged: {reason}")]
+    Corrupt {
+        /// Which message.
+        id: MessageId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such message or parcel (any more).
+    #[error("no such message or parcel")]
+    NotFound,
+    /// Somebody else holds the parcel now; drop the work, change nothing.
+    #[error("the lease is no longer valid")]
+    StaleLease,
+}
+
+/// When a commit returns. Both are on stable storage by then; there is no third level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Sync with whoever else is ready.
+    Sync,
+    /// Let the committer wait this long for company: fewer syncs, later replies.
+    Group {
+        /// The longest wait.
+        within: Duration,
+    },
+}
+
+/// What is kept with a message besides envelope and bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Why the message is held; a held message is not attempted until released.
+    pub hold: Option<String>,
+    /// The mailbox folder to deliver into, if not the inbox.
+    pub folder: Option<String>,
+    /// No attempt before this moment.
+    pub not_before: Option<Timestamp>,
+    /// MT-PRIORITY (RFC 6710), -9 to 9.
+    pub priority: i8,
+    /// The pool of source addresses to deliver from.
+    pub source_pool: Option<String>,
+    /// Free tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where a message came from; for DSNs and the queue's listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The peer's address; none for messages of our own.
+    pub address: Option<IpAddr>,
+    /// The name it gave in hello.
+    pub hello: Option<String>,
+    /// The account it had proved.
+    pub account: Option<String>,
+}
+
+/// All that becomes durable together with the bytes.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Sender, recipients (at least one) and their parameters.
+    pub envelope: Envelope,
+    /// Changes to the header section, applied whenever the message is read.
+    pub edits: HeaderEdits,
+    /// Hold, folder, priority and the like.
+    pub attributes: Attributes,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was accepted.
+    pub arrived: Timestamp,
+}
+
+/// A message the spool makes itself, as part of a settlement: a DSN or a forward.
+#[derive(Clone, Debug)]
+pub struct FollowUp {
+    /// Its envelope and the rest.
+    pub message: NewMessage,
+    /// The bytes, CRLF line ends.
+    pub body: Bytes,
+}
+
+/// The key that groups recipients: the recipient's domain in lower-case A-label form, or its
+/// address literal with brackets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop(Arc<str>);
+
+impl NextHop {
+    /// The next hop of a recipient.
+    #[must_use]
+    pub fn of(mailbox: &Mailbox) -> Self {
+        match mailbox.host() {
+            Host::Domain(domain) => Self(domain.as_ascii().into()),
+            literal @ Host::Literal(_) => Self(literal.to_string().into()),
+        }
+    }
+
+    /// From its text form, as [`Self::as_str`] gives it.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Groups recipients by next hop; the numbers are their places in `recipients`.
+    #[must_use]
+    pub fn split(recipients: &[Recipient]) -> BTreeMap<Self, Vec<u32>> {
+        let mut parcels: BTreeMap<Self, Vec<u32>> = BTreeMap::new();
+        for (place, recipient) in (0..).zip(recipients) {
+            parcels.entry(Self::of(&recipient.address)).or_default().push(place);
+        }
+        parcels
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names a parcel: the message, and the parcel's number within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParcelId {
+    /// The message.
+    pub message: MessageId,
+    /// Counts from 0 in the order of [`NextHop::split`].
+    pub number: u32,
+}
+
+impl fmt::Display for ParcelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.message, self.number)
+    }
+}
+
+/// Everything about a message but its bytes and the state of its recipients.
+#[derive(Clone, Debug)]
+pub struct MessageInfo {
+    /// The message as it was committed; `envelope.recipients` has every recipient.
+    pub message: NewMessage,
+    /// Octets as stored, before edits.
+    pub size: u64,
+}
+
+/// A parcel as it stands: a message, and those recipients of one next hop that are not settled.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Its name.
+    pub id: ParcelId,
+    /// Its group.
+    pub next_hop: NextHop,
+    /// The message it belongs to.
+    pub info: Arc<MessageInfo>,
+    /// Places in `info.message.envelope.recipients` that are still to be served, ascending.
+    pub pending: Vec<u32>,
+    /// How many attempts were settled so far.
+    pub attempts: u32,
+    /// When it is to be attempted next.
+    pub due: Timestamp,
+    /// Whether the sender was told of the delay.
+    pub warned: bool,
+    /// Why the last attempt failed.
+    pub last_reason: Option<String>,
+    /// An attempt whose final dot was sent and whose reply we never saw: this host may have the
+    /// message already.
+    pub unknown_at: Option<String>,
+}
+
+impl Parcel {
+    /// The recipients still to be served, with their places.
+    pub fn recipients(&self) -> impl Iterator<Item = (u32, &Recipient)> {
+        let all = &self.info.message.envelope.recipients;
+        self.pending.iter().filter_map(|&place| Some((place, all.get(place as usize)?)))
+    }
+}
+
+/// The right to attempt a parcel until `until`.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The parcel.
+    pub parcel: ParcelId,
+    /// The fencing number: grows with every lease of the parcel.
+    pub fence: u64,
+    /// When the right ends unless renewed.
+    pub until: Timestamp,
+}
+
+/// What became of one recipient in an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipientResult {
+    /// Done: never tried again.
+    Delivered,
+    /// To be tried again.
+    Deferred {
+        /// Shown to operators.
+        reason: String,
+    },
+    /// Done, in vain. Its DSN, if one is due, is among the follow-ups.
+    Failed {
+        /// Shown to operators.
+        reason: String,
+    },
+}
+
+/// The result of an attempt. One atomic commit.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// One result for each recipient that was attempted; others stay as they are.
+    pub results: Vec<(u32, RecipientResult)>,
+    /// When the parcel is due again, if a recipient remains.
+    pub retry_at: Timestamp,
+    /// Whether this settlement tells the sender of the delay.
+    pub warned: bool,
+    /// Messages that become durable with the results: DSNs, forwards.
+    pub follow_ups: Vec<FollowUp>,
+}
+
+/// Which next hops to lease from.
+#[derive(Clone, Debug, Default)]
+pub enum NextHops {
+    /// Any.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<NextHop>),
+    /// Any but these: a dead site's parcels do not hide the others.
+    Except(Vec<NextHop>),
+}
+
+/// Which messages an operator means. Every field that is set must match.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// This message.
+    pub id: Option<MessageId>,
+    /// The reverse path without brackets contains this text, ignoring ASCII case.
+    pub sender: Option<String>,
+    /// A pending recipient contains this text, ignoring ASCII case.
+    pub recipient: Option<String>,
+    /// The next hop is this one.
+    pub next_hop: Option<NextHop>,
+    /// The parcel is in this state.
+    pub state: Option<ParcelState>,
+    /// Arrived before this moment.
+    pub arrived_before: Option<Timestamp>,
+    /// The last reason contains this text, ignoring ASCII case.
+    pub reason: Option<String>,
+}
+
+/// The state of a parcel as an operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParcelState {
+    /// Due, or waiting for its first attempt.
+    Active,
+    /// Attempted in vain, and waiting.
+    Deferred,
+    /// Held until released.
+    Held,
+    /// Leased: an attempt is under way.
+    Leased,
+}
+
+/// A line of the queue's listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The parcel.
+    pub parcel: Parcel,
+    /// Its state at the time of listing.
+    pub state: ParcelState,
+}
+
+/// Where a listing goes on; opaque, valid across restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor(pub ParcelId);
+
+/// Counts of what is in the spool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Messages with at least one recipient pending.
+    pub messages: u64,
+    /// Parcels due or waiting for their first attempt.
+    pub active: u64,
+    /// Parcels waiting after an attempt in vain.
+    pub deferred: u64,
+    /// Parcels held.
+    pub held: u64,
+    /// Parcels leased.
+    pub leased: u64,
+    /// Octets of the live messages as received.
+    pub bytes: u64,
+}
+
+/// A message on its way into the spool. Dropping it leaves nothing behind.
+#[async_trait]
+pub trait SpoolWriter: Send {
+    /// The queue id, final from the start.
+    fn id(&self) -> MessageId;
+
+    /// Appends to the message.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`] or [`SpoolError::Unavailable`]; the message can only be dropped.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), SpoolError>;
+
+    /// What was written so far, to be read while the writer lives.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn written(&mut self) -> Result<Arc<dyn BodySource>, SpoolError>;
+
+    /// Makes the message durable. When this returns, the message and all that finds it again
+    /// are on stable storage, and it is due.
+    ///
+    /// # Errors
+    /// As [`Self::write`]; then nothing is kept and nothing will be delivered.
+    async fn commit(
+        self: Box<Self>,
+        message: NewMessage,
+        durability: Durability,
+    ) -> Result<(), SpoolError>;
+}
+
+/// The spool. Every implementation passes the contract suite of the testkit.
+#[async_trait]
+pub trait Spool: Send + Sync {
+    /// Starts a message.
+    ///
+    /// # Errors
+    /// [`SpoolError::Full`], [`SpoolError::Unavailable`].
+    async fn begin(&self) -> Result<Box<dyn SpoolWriter>, SpoolError>;
+
+    /// The message for reading, its edits applied.
+    ///
+    /// # Errors
+    /// [`SpoolError::NotFound`], [`SpoolError::Corrupt`], [`SpoolError::Unavailable`].
+    async fn message(&self, id: MessageId) -> Result<Arc<dyn MessageSource>, SpoolError>;
+
+    /// Leases at most `most` parcels that are due at `now`, the earliest due first.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn lease(
+        &self,
+        now: Timestamp,
+        ttl: Duration,
+        next_hops: &NextHops,
+        most: usize,
+    ) -> Result<Vec<(Lease, Parcel)>, SpoolError>;
+
+    /// Extends a lease.
+    ///
+    /// # Errors
+    /// [`SpoolError::StaleLease`].
+    async fn renew(&self, lease: &Lease, until: Timestamp) -> Result<Lease, SpoolError>;
+
+    /// Gives a lease back unused: the parcel is due at `due`, no attempt is counted.
+    ///
+    /// # Errors
+    /// [`SpoolError::StaleLease`].
+    async fn release(&self, lease: Lease, due: Timestamp) -> Result<(), SpoolError>;
+
+    /// Notes that the final dot is about to be sent to `remote`. Written, not synced.
+    ///
+    /// # Errors
+    /// [`SpoolError::StaleLease`], [`SpoolError::Unavailable`].
+    async fn attempt(&self, lease: &Lease, remote: &str) -> Result<(), SpoolError>;
+
+    /// Records what became of an attempt, with its follow-ups, in one atomic commit. It is
+    /// synced within 50 ms; with follow-ups, before this returns.
+    ///
+    /// # Errors
+    /// [`SpoolError::StaleLease`], [`SpoolError::Full`], [`SpoolError::Unavailable`].
+    async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), SpoolError>;
+
+    /// Returns when a parcel may be due at `now` or when one becomes so: new mail, a release, a
+    /// retry whose time has come. May return early.
+    async fn wait_due(&self, now: Timestamp);
+
+    /// At most `most` parcels that match, after `cursor`, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn list(
+        &self,
+        filter: &Filter,
+        cursor: Option<Cursor>,
+        most: usize,
+    ) -> Result<Vec<Listed>, SpoolError>;
+
+    /// Holds what matches; answers how many parcels were changed.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn hold(&self, filter: &Filter, reason: &str) -> Result<u64, SpoolError>;
+
+    /// Releases what matches and is held; it is due at `now`.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn unhold(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+
+    /// Makes what matches due at `now`.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn requeue(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+
+    /// Removes what matches without telling anybody.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn delete(&self, filter: &Filter) -> Result<u64, SpoolError>;
+
+    /// Makes what matches due at `now` and expired: the next attempt bounces it.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn expire(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+
+    /// Counts.
+    ///
+    /// # Errors
+    /// [`SpoolError::Unavailable`].
+    async fn stats(&self) -> Result<Stats, SpoolError>;
+
+    /// Finishes what is in hand and closes the files. Nothing is accepted afterwards.
+    async fn close(&self);
+}

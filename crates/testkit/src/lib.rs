@@ -1,1 +1,3 @@
 //! Script runner, simulated disk, fixture DNS server, faulty spool, contract suites.
+
+pub mod disk;

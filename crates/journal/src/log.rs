@@ -348,6 +348,8 @@ fn slices<'a>(headers: &'a [[u8; HEADER]], groups: &'a [&'a Group]) -> Vec<IoSli
 }
 
 /// Ends a segment: table of contents after the last record, then the far end.
+///
+/// The table says that all it names is synced, so that must be so before it is written.
 pub(crate) fn write_toc(
     file: &dyn DiskFile,
     end: SegmentEnd,
@@ -355,6 +357,7 @@ pub(crate) fn write_toc(
     size: u64,
     entries: &[TocEntry],
 ) -> io::Result<()> {
+    file.sync_data()?;
     let table: Vec<u8> = entries.iter().flat_map(TocEntry::encode).collect();
     let toc = Toc { offset, count: entries.len() as u32, crc: crc32fast::hash(&table) };
     let tail = SegmentEnd { toc: Some(toc), ..end }.encode();

@@ -147,6 +147,7 @@ pub(crate) fn run(disk: &dyn Disk, replay: &mut dyn FnMut(Entry)) -> Result<Foun
         replay,
         group: Vec::new(),
         highest: 0,
+        stated: 0,
         report: Recovery::default(),
     };
     let mut files = BTreeMap::new();
@@ -193,6 +194,8 @@ struct Pass<'a> {
     group: Vec<(TocEntry, Bytes)>,
     /// The highest sequence number seen, counted or not.
     highest: u64,
+    /// The highest number any record states as synced.
+    stated: u64,
     report: Recovery,
 }
 
@@ -257,11 +260,19 @@ impl Pass<'_> {
         let mut entries = Vec::new();
         let stop = self.scan(segment, limit, &mut entries)?;
         let torn = self.report.torn.is_some_and(|torn| torn.segment == segment.id);
+        // Records that no later one states as synced may have gone through a failed sync of
+        // an earlier process: then the system's cache shows what the disk does not have, and
+        // calls it clean. Writing it once more makes the next sync mean it.
+        if limit.is_none()
+            && let Some(entry) = entries.iter().find(|entry| entry.seq > self.stated)
+        {
+            copy_range(&*segment.file, entry.offset, &*segment.file, entry.offset, stop)?;
+        }
         match segment.end() {
             Some(end) if !entries.is_empty() && !torn && self.report.damage.len() == damage => {
                 write_toc(&*segment.file, end, stop, segment.size, &entries)?;
             }
-            // What was read may be in the system's cache only, and is relied on from here.
+            // What was read may be in the cache only, and is relied on from here.
             _ => segment.file.sync_data()?,
         }
         Ok(())
@@ -281,6 +292,7 @@ impl Pass<'_> {
             let header = scanner.header(offset).filter(|header| header.seq >= expected);
             if let Some(header) = header {
                 self.highest = self.highest.max(header.seq);
+                self.stated = self.stated.max(header.synced);
                 if header.seq == expected
                     && let Some(meta) = scanner.payload(offset, &header)
                 {
@@ -384,16 +396,28 @@ fn set_aside(disk: &dyn Disk, segment: &Segment, damage: &Damage) -> io::Result<
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         other => other?,
     };
-    let mut buf = vec![0; 256 << 10];
-    let mut done = 0;
-    while done < damage.len {
-        let want = (damage.len - done).min(buf.len() as u64) as usize;
-        let got = segment.file.read_at(damage.offset + done, &mut buf[..want])?;
+    copy_range(&*segment.file, damage.offset, &*copy, 0, damage.offset + damage.len)?;
+    copy.sync_data()
+}
+
+/// Copies what is between `at` and `end` in one file to `to_at` in another, or the same.
+fn copy_range(
+    from: &dyn DiskFile,
+    mut at: u64,
+    to: &dyn DiskFile,
+    mut to_at: u64,
+    end: u64,
+) -> io::Result<()> {
+    let mut buf = vec![0; (end - at).min(256 << 10) as usize];
+    while at < end {
+        let want = (end - at).min(buf.len() as u64) as usize;
+        let got = from.read_at(at, &mut buf[..want])?;
         if got == 0 {
             break;
         }
-        copy.write_at(done, &[io::IoSlice::new(&buf[..got])])?;
-        done += got as u64;
+        to.write_at(to_at, &[io::IoSlice::new(&buf[..got])])?;
+        at += got as u64;
+        to_at += got as u64;
     }
-    copy.sync_data()
+    Ok(())
 }

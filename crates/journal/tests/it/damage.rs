@@ -1,0 +1,149 @@
+//! Damage to what was acknowledged is reported, set aside and stepped over.
+
+use std::sync::Arc;
+
+use merpati_journal::{Disk, Entry, Group, Log, OpenError, Options, ReadError, Record, Recovery};
+use merpati_testkit::disk::SimDisk;
+
+const OPTIONS: Options =
+    Options { segment_size: 8192, max_group: 1 << 20, max_queued: 1 << 20, salt: 7 };
+const FIRST: &str = "0000000000000001.seg";
+
+/// A journal of `count` synced records of two times 64 octets each.
+fn journal(count: u64, sealed: bool) -> SimDisk {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, &mut Vec::new());
+    for key in 1..=count {
+        let record = Record {
+            kind: 9,
+            key,
+            meta: vec![key as u8; 20].into(),
+            body: vec![vec![1; 30].into()],
+        };
+        assert!(log.write(&[&Group::from(record)])[0].is_ok());
+        log.sync().expect("syncs");
+    }
+    if sealed {
+        log.seal().expect("seals");
+    }
+    drop(log);
+    disk
+}
+
+fn open(disk: &SimDisk, entries: &mut Vec<Entry>) -> (Log, Recovery) {
+    Log::open(Arc::new(disk.clone()), OPTIONS, &mut |entry| entries.push(entry)).expect("opens")
+}
+
+fn keys(entries: &[Entry]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.key).collect()
+}
+
+#[test]
+fn one_record_is_lost_and_the_rest_served() {
+    // (where, what is still known of the record)
+    let places = [(0, None), (60, None), (64, Some((9, 3))), (84, Some((9, 3)))];
+    for (place, about) in places {
+        let disk = journal(6, false).kill();
+        disk.corrupt(FIRST, 64 + 2 * 128 + place, &[0xff]);
+        for _ in 0..2 {
+            let mut entries = Vec::new();
+            let (_, report) = open(&disk, &mut entries);
+            assert_eq!(keys(&entries), [1, 2, 4, 5, 6], "at {place}");
+            let [damage] = &report.damage[..] else { panic!("{:?}", report.damage) };
+            assert_eq!((damage.first, damage.last, damage.about), (3, 3, about), "at {place}");
+            assert_eq!((damage.offset, damage.len), (64 + 2 * 128, 128));
+            assert_eq!(disk.contents("0000000000000001-140.bad").expect("set aside").len(), 128);
+            assert_eq!(report.last, 6);
+        }
+    }
+}
+
+#[test]
+fn a_sealed_segment_knows_what_it_lost() {
+    let disk = journal(6, true);
+    disk.corrupt(FIRST, 64 + 2 * 128, &[0xff]);
+    let mut entries = Vec::new();
+    let (log, report) = open(&disk, &mut entries);
+    assert_eq!(keys(&entries), [1, 2, 4, 5, 6]);
+    assert_eq!(report.damage[0].about, Some((9, 3)));
+    assert_eq!(log.synced(), 6);
+
+    // A body is only checked when it is read.
+    let disk = journal(6, true);
+    disk.corrupt(FIRST, 64 + 2 * 128 + 90, &[0xff]);
+    let mut entries = Vec::new();
+    let (log, report) = open(&disk, &mut entries);
+    assert_eq!(report.damage, []);
+    assert_eq!(log.reader().meta(entries[2].position).expect("whole")[0], 3);
+    let error = log.reader().body(entries[2].position).expect_err("damaged");
+    assert!(matches!(error, ReadError::Damaged { segment: 1, offset: 320 }));
+}
+
+#[test]
+fn neither_end_of_a_segment_is_needed_alone() {
+    for (place, len) in [(0, 64), (8192 - 64, 64)] {
+        let disk = journal(6, true);
+        disk.corrupt(FIRST, place, &vec![0xff; len]);
+        let mut entries = Vec::new();
+        let (_, report) = open(&disk, &mut entries);
+        assert_eq!((keys(&entries).len(), report.damage.len()), (6, 0), "at {place}");
+    }
+}
+
+#[test]
+fn a_torn_tail_is_dropped_without_alarm() {
+    // Nothing says that the last record was ever synced.
+    let disk = journal(6, false).kill();
+    disk.corrupt(FIRST, 64 + 5 * 128 + 64, &[0xff]);
+    let mut entries = Vec::new();
+    // `journal` ends by dropping the log, which seals nothing: the thread does that.
+    let (mut log, report) = open(&disk, &mut entries);
+    assert_eq!((keys(&entries), &report.damage[..]), (vec![1, 2, 3, 4, 5], &[][..]));
+    assert!(report.torn.is_some());
+    assert!(log.write(&[&Group::from(Record { key: 7, ..Record::default() })])[0].is_ok());
+    log.sync().expect("syncs");
+    drop(log);
+    let mut entries = Vec::new();
+    let (_, report) = open(&disk, &mut entries);
+    assert_eq!((keys(&entries), &report.damage[..]), (vec![1, 2, 3, 4, 5, 7], &[][..]));
+}
+
+#[test]
+fn a_lost_segment_in_the_middle_is_damage() {
+    let disk = journal(100, false);
+    let mut entries = Vec::new();
+    let (log, report) = open(&disk, &mut entries);
+    assert_eq!((entries.len(), report.damage.len()), (100, 0));
+    let segments = log.reader().segments();
+    assert!(segments.len() >= 2, "{segments:?}");
+    drop(log);
+    disk.corrupt(FIRST, 0, &vec![0; 8192]);
+    let lost = entries.iter().filter(|entry| entry.position.segment == 1).count() as u64;
+    let mut entries = Vec::new();
+    let (_, report) = open(&disk, &mut entries);
+    assert_eq!(entries.len() as u64, 100 - lost);
+    assert_eq!((report.damage[0].first, report.damage[0].last), (1, lost));
+}
+
+#[test]
+fn a_later_version_is_refused_and_not_touched() {
+    let disk = journal(2, true);
+    let mut end = disk.contents(FIRST).expect("there")[..64].to_vec();
+    end[12] = 2;
+    let crc = crc32fast::hash(&end[12..]);
+    end[8..12].copy_from_slice(&crc.to_le_bytes());
+    disk.corrupt(FIRST, 0, &end);
+    let before = disk.operations();
+    let opened = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
+    assert!(matches!(opened, Err(OpenError::Version { found: 2, supported: 1, .. })));
+    assert_eq!(disk.operations(), before);
+}
+
+#[test]
+fn there_is_one_writer() {
+    let disk = journal(1, true);
+    let (_log, _) = open(&disk, &mut Vec::new());
+    let second = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
+    assert!(matches!(second, Err(OpenError::Locked)));
+    assert!(disk.list().expect("lists").contains(&FIRST.to_owned()));
+}

@@ -76,8 +76,10 @@ impl Checker<'_> {
         if self.path.file_name().is_some_and(|name| name == "mod.rs") {
             self.say(1, "no `mod.rs`: a module lies beside its directory");
         }
-        let attribute = |line: &str| line.starts_with("#!");
-        if !text.lines().find(|line| !attribute(line)).is_some_and(|line| line.starts_with("//!")) {
+        // A crate whose README is its documentation says so in an attribute.
+        let documents = |line: &str| line.starts_with("//!") || line.starts_with("#![doc = ");
+        let head = text.lines().find(|line| documents(line) || !line.starts_with("#!"));
+        if !head.is_some_and(documents) {
             self.say(1, "`//!` comes first: say what the file is for");
         }
     }
@@ -276,6 +278,8 @@ mod tests {
         for (path, text, bad) in [
             ("a.rs", "//! X.\n", false),
             ("a.rs", "#![no_std]\n//! X.\n", false),
+            ("a.rs", "#![doc = include_str!(\"../README.md\")]\n\nmod m;\n", false),
+            ("a.rs", "#![doc(hidden)]\n\nmod m;\n", true),
             ("a.rs", "", true),
             ("a.rs", "\n//! X.\n", true),
             ("a.rs", "// X.\n//! X.\n", true),

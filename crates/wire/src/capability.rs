@@ -213,3 +213,6 @@ fn add_names<'a>(names: &mut Vec<String>, words: impl Iterator<Item = &'a str>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

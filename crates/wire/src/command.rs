@@ -281,3 +281,6 @@ impl fmt::Display for HelloName {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

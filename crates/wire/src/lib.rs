@@ -1,4 +1,5 @@
-//! Bytes to SMTP and LMTP commands and replies, and back: the codec for both sides.
+//! The codec of SMTP and LMTP.
+//!
 #![doc = include_str!("../README.md")]
 
 mod auth;

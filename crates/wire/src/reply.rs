@@ -227,3 +227,6 @@ fn assemble(partial: Partial) -> Reply {
     let lines = partial.lines.iter().map(|line| &line[strip(line)..]);
     Reply::with_lines(partial.code, enhanced, lines)
 }
+
+#[cfg(test)]
+mod tests;

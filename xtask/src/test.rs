@@ -113,8 +113,10 @@ impl Runner {
     /// with it one build of each dependency, serves both.
     fn tests(self, workspace: &Workspace, packages: &[Package]) -> Command {
         let mut command = match self {
-            Self::Nextest => workspace.cargo(&["nextest", "run", "--workspace"]),
-            Self::Cargo => workspace.cargo(&["test", "--workspace", "--all-targets"]),
+            Self::Nextest => nextest(workspace, "default"),
+            Self::Cargo => {
+                workspace.cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"])
+            }
         };
         if has(packages, PEERS) {
             match self {
@@ -125,15 +127,31 @@ impl Runner {
         command
     }
 
-    fn package(self, workspace: &Workspace, package: &str) -> Command {
+    /// The peers alone, one test at a time.
+    fn peers(self, workspace: &Workspace) -> Command {
         match self {
             Self::Nextest => {
-                let filter = format!("package({package})");
-                workspace.cargo(&["nextest", "run", "--workspace", "-E", &filter])
+                let mut command = nextest(workspace, "peers");
+                command.args(["-E", &format!("package({PEERS})")]);
+                command
             }
-            Self::Cargo => workspace.cargo(&["test", "--package", package]),
+            Self::Cargo => workspace.cargo(&[
+                "test",
+                "--no-fail-fast",
+                "--package",
+                PEERS,
+                "--",
+                "--test-threads=1",
+            ]),
         }
     }
+}
+
+fn nextest(workspace: &Workspace, profile: &str) -> Command {
+    let args = ["nextest", "run", "--config-file", "xtask/nextest.toml", "--workspace"];
+    let mut command = workspace.cargo(&args);
+    command.args(["--profile", profile]);
+    command
 }
 
 fn examples(workspace: &Workspace) -> Command {

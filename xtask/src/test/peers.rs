@@ -40,7 +40,7 @@ pub(super) fn run(
         }
         missing.obtain(&root)?;
     }
-    let mut command = runner.package(workspace, PEERS);
+    let mut command = runner.peers(workspace);
     command.env("MERPATI_PEERS_ROOT", root);
     command.env(
         "MERPATI_PEERS",

@@ -26,6 +26,13 @@ pub enum Durability {
         /// How long the sync may be put off for company.
         within: Duration,
     },
+    /// Answered once written, and synced within this time all the same: only a
+    /// power cut in that time undoes it. What a failed sync takes away is
+    /// written again, at another position.
+    Soon {
+        /// How long the sync may be put off for company.
+        within: Duration,
+    },
     /// Answered once written. A power cut, or a failed sync, may undo it.
     Written,
 }
@@ -77,7 +84,7 @@ impl Journal {
         });
         let thread = std::thread::Builder::new().name("journal".into()).spawn({
             let shared = shared.clone();
-            move || Committer { log, shared, unsynced: Vec::new(), sync_by: None }.run()
+            move || Committer::new(log, shared).run()
         })?;
         Ok((Self { shared, reader, thread: Some(thread) }, recovery))
     }
@@ -88,6 +95,25 @@ impl Journal {
     pub fn append(&self, group: impl Into<Group>, durability: Durability) -> Ticket<Appended> {
         let group = group.into();
         self.request(|answer| Command::Append { group, durability, answer })
+    }
+
+    /// Appends like [`append`](Self::append), but is queued even if the queue is full.
+    ///
+    /// For small records that are few: then the order of the calls is the order
+    /// of the records, whatever the load.
+    pub fn append_urgent(
+        &self,
+        group: impl Into<Group>,
+        durability: Durability,
+    ) -> Ticket<Appended> {
+        let (answer, slot) = Answer::new();
+        self.shared.submit_urgent(Command::Append { group: group.into(), durability, answer });
+        Ticket { shared: self.shared.clone(), blocked: None, slot }
+    }
+
+    /// Syncs all that was appended before.
+    pub fn flush(&self) -> Ticket<()> {
+        self.request(|answer| Command::Flush { answer })
     }
 
     /// Removes a segment once the caller needs none of its records.
@@ -144,13 +170,14 @@ pub(crate) enum Command {
     Append { group: Group, durability: Durability, answer: Answer<Appended> },
     Remove { segment: u64, answer: Answer<()> },
     Seal { answer: Answer<()> },
+    Flush { answer: Answer<()> },
 }
 
 impl Command {
     fn octets(&self) -> usize {
         match self {
             Self::Append { group, .. } => group.span() as usize,
-            Self::Remove { .. } | Self::Seal { .. } => 0,
+            Self::Remove { .. } | Self::Seal { .. } | Self::Flush { .. } => 0,
         }
     }
 }
@@ -185,23 +212,31 @@ impl Shared {
         command: Command,
         waker: impl FnOnce() -> Option<Waker>,
     ) -> Option<Command> {
-        let octets = command.octets();
-        let mut queue = self.lock();
-        if queue.closed {
-            return None;
-        }
-        if queue.octets > 0 && queue.octets + octets > self.limit {
+        let queue = self.lock();
+        if queue.octets > 0 && queue.octets + command.octets() > self.limit && !queue.closed {
+            let mut queue = queue;
             queue.blocked.extend(waker());
             return Some(command);
         }
-        queue.octets += octets;
+        self.push(queue, command);
+        None
+    }
+
+    fn submit_urgent(&self, command: Command) {
+        self.push(self.lock(), command);
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command) {
+        if queue.closed {
+            return;
+        }
+        queue.octets += command.octets();
         queue.commands.push(command);
         let first = queue.commands.len() == 1;
         drop(queue);
         if first {
             self.work.notify_one();
         }
-        None
     }
 
     /// Waits for commands, at most until `deadline`; `None` once all is over.
@@ -242,19 +277,27 @@ struct Committer {
     shared: Arc<Shared>,
     /// What was written and waits for a sync.
     unsynced: Vec<(Appended, Answer<Appended>)>,
-    /// When the most impatient of these wants it.
+    /// What was answered and still is to be synced, to be written again if that
+    /// fails, each with its last sequence number.
+    late: Vec<(u64, Group)>,
+    /// When the most impatient of both wants it.
     sync_by: Option<Instant>,
 }
 
 impl Committer {
+    fn new(log: Log, shared: Arc<Shared>) -> Self {
+        Self { log, shared, unsynced: Vec::new(), late: Vec::new(), sync_by: None }
+    }
+
     fn run(mut self) {
         while let Some(commands) = self.shared.take(self.sync_by) {
             self.handle(commands);
             if self.sync_by.is_some_and(|by| by <= Instant::now()) {
-                self.sync();
+                // Whoever waits for it is told.
+                let _ = self.sync();
             }
         }
-        self.sync();
+        let _ = self.sync();
         if let Err(error) = self.log.seal() {
             tracing::warn!(%error, "the journal's last segment could not be sealed");
         }
@@ -276,6 +319,10 @@ impl Committer {
                     self.write(std::mem::take(&mut run));
                     answer.give(self.seal());
                 }
+                Command::Flush { answer } => {
+                    self.write(std::mem::take(&mut run));
+                    answer.give(self.sync());
+                }
             }
         }
         self.write(run);
@@ -296,23 +343,30 @@ impl Committer {
             counts.failed += failed;
         });
         let now = Instant::now();
-        for ((_, durability, answer), result) in run.into_iter().zip(results) {
+        for ((group, durability, answer), result) in run.into_iter().zip(results) {
             let within = match durability {
                 Durability::Sync => Duration::ZERO,
-                Durability::Group { within } => within,
+                Durability::Group { within } | Durability::Soon { within } => within,
                 Durability::Written => {
                     answer.give(result);
                     continue;
                 }
             };
-            match result {
-                Ok(appended) => {
-                    self.unsynced.push((appended, answer));
-                    let by = now + within;
-                    self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
+            let appended = match result {
+                Ok(appended) => appended,
+                Err(error) => {
+                    answer.give(Err(error));
+                    continue;
                 }
-                Err(error) => answer.give(Err(error)),
+            };
+            if matches!(durability, Durability::Soon { .. }) {
+                self.late.push((appended.last, group));
+                answer.give(Ok(appended));
+            } else {
+                self.unsynced.push((appended, answer));
             }
+            let by = now + within;
+            self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
         }
         if failed > 0 {
             // Earlier writes that were never synced went with the failed segment.
@@ -320,20 +374,19 @@ impl Committer {
         }
     }
 
-    fn sync(&mut self) {
-        if self.unsynced.is_empty() {
-            self.sync_by = None;
-            return;
+    fn sync(&mut self) -> Result<(), AppendError> {
+        self.sync_by = None;
+        if self.log.synced() == self.log.written() {
+            self.settle(&AppendError::Closed);
+            return Ok(());
         }
         self.count(|counts| counts.syncs += 1);
-        match self.log.sync() {
-            Ok(_) => self.settle(&AppendError::Closed),
-            Err(error) => {
-                tracing::error!(%error, "the journal could not be synced");
-                self.settle(&error);
-            }
+        let synced = self.log.sync().map(drop);
+        if let Err(error) = &synced {
+            tracing::error!(%error, "the journal could not be synced");
         }
-        self.sync_by = None;
+        self.settle(synced.as_ref().err().unwrap_or(&AppendError::Closed));
+        synced
     }
 
     /// Answers all that are synced; the others with `error` if their segment is gone.
@@ -355,6 +408,24 @@ impl Committer {
         }
         self.unsynced = keep;
         self.count(|counts| counts.failed += failed);
+        self.late.retain(|(last, _)| *last > synced);
+        if self.late.iter().any(|(last, _)| *last > written) {
+            self.write_again();
+        }
+    }
+
+    /// Writes what was answered and then lost with its segment to the next one, once.
+    fn write_again(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        let groups: Vec<&Group> = late.iter().map(|(_, group)| group).collect();
+        let results = self.log.write(&groups);
+        let outcome = results.into_iter().collect::<Result<Vec<_>, _>>();
+        match outcome.and_then(|_| self.log.sync()) {
+            Ok(synced) => self.shared.synced.store(synced, Ordering::Release),
+            Err(error) => {
+                tracing::error!(%error, lost = late.len(), "the journal lost late records");
+            }
+        }
     }
 
     fn remove(&mut self, segment: u64) -> Result<(), AppendError> {

@@ -26,6 +26,9 @@ pub struct Options {
     /// Octets that may wait for the committer before writers wait; 16 MiB by
     /// default.
     pub max_queued: usize,
+    /// Records with lower numbers need not be told on opening, for a caller that
+    /// knows them from elsewhere; 0 by default. Only sealed segments are spared.
+    pub replay_from: u64,
     /// The salt of a new journal's checksums; unpredictable by default, so that
     /// no body can be made to look like a record.
     pub salt: u64,
@@ -38,6 +41,7 @@ impl Default for Options {
             segment_size: 64 << 20,
             max_group: 64 << 20,
             max_queued: 16 << 20,
+            replay_from: 0,
             salt: RandomState::new().hash_one(std::process::id()),
         }
     }
@@ -101,7 +105,7 @@ impl Log {
             io::ErrorKind::WouldBlock => OpenError::Locked,
             _ => OpenError::Io(e),
         })?;
-        let found = recovery::run(&*disk, replay)?;
+        let found = recovery::run(&*disk, options.replay_from, replay)?;
         let salt = found.salt.unwrap_or(options.salt);
         let log = Self {
             disk,

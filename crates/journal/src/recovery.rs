@@ -134,7 +134,11 @@ fn read_end(file: &dyn DiskFile, id: u64, offset: u64) -> Result<Option<SegmentE
 }
 
 /// Reads the whole directory, telling `replay` of each record that counts.
-pub(crate) fn run(disk: &dyn Disk, replay: &mut dyn FnMut(Entry)) -> Result<Found, OpenError> {
+pub(crate) fn run(
+    disk: &dyn Disk,
+    from: u64,
+    replay: &mut dyn FnMut(Entry),
+) -> Result<Found, OpenError> {
     let mut ids: Vec<u64> = disk.list()?.iter().filter_map(|name| segment_id(name)).collect();
     ids.sort_unstable();
     let segments =
@@ -144,6 +148,7 @@ pub(crate) fn run(disk: &dyn Disk, replay: &mut dyn FnMut(Entry)) -> Result<Foun
     let mut pass = Pass {
         disk,
         salt: salt.unwrap_or(0),
+        from,
         replay,
         group: Vec::new(),
         highest: 0,
@@ -189,6 +194,8 @@ enum Outcome {
 struct Pass<'a> {
     disk: &'a dyn Disk,
     salt: u64,
+    /// Records below this number are known already.
+    from: u64,
     replay: &'a mut dyn FnMut(Entry),
     /// Records of a group whose last is yet to come.
     group: Vec<(TocEntry, Bytes)>,
@@ -224,6 +231,11 @@ impl Pass<'_> {
             self.highest = self.highest.max(entry.seq);
             if entry.seq > limit {
                 break;
+            }
+            if entry.seq < self.from {
+                self.report.records += 1;
+                self.report.last = self.report.last.max(entry.seq);
+                continue;
             }
             let len = HEADER + entry.meta_len as usize;
             buf.resize(len, 0);

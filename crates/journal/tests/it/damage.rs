@@ -5,8 +5,13 @@ use std::sync::Arc;
 use merpati_journal::{Disk, Entry, Group, Log, OpenError, Options, ReadError, Record, Recovery};
 use merpati_testkit::disk::SimDisk;
 
-const OPTIONS: Options =
-    Options { segment_size: 8192, max_group: 1 << 20, max_queued: 1 << 20, salt: 7 };
+const OPTIONS: Options = Options {
+    segment_size: 8192,
+    max_group: 1 << 20,
+    max_queued: 1 << 20,
+    replay_from: 0,
+    salt: 7,
+};
 const FIRST: &str = "0000000000000001.seg";
 
 /// A journal of `count` synced records of two times 64 octets each.
@@ -146,4 +151,14 @@ fn there_is_one_writer() {
     let second = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
     assert!(matches!(second, Err(OpenError::Locked)));
     assert!(disk.list().expect("lists").contains(&FIRST.to_owned()));
+}
+
+#[test]
+fn known_records_of_sealed_segments_need_not_be_told_again() {
+    let disk = journal(6, true);
+    let options = Options { replay_from: 4, ..OPTIONS };
+    let mut entries = Vec::new();
+    let (log, report) =
+        Log::open(Arc::new(disk), options, &mut |entry| entries.push(entry)).expect("opens");
+    assert_eq!((keys(&entries), report.records, log.synced()), (vec![4, 5, 6], 6, 6));
 }

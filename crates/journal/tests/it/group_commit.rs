@@ -7,8 +7,13 @@ use std::time::Duration;
 use merpati_journal::{AppendError, Durability, Journal, OpenError, Options, OsDisk, Record};
 use merpati_testkit::disk::{Fault, SimDisk};
 
-const OPTIONS: Options =
-    Options { segment_size: 64 << 10, max_group: 32 << 10, max_queued: 16 << 10, salt: 7 };
+const OPTIONS: Options = Options {
+    segment_size: 64 << 10,
+    max_group: 32 << 10,
+    max_queued: 16 << 10,
+    replay_from: 0,
+    salt: 7,
+};
 
 fn record(key: u64, octets: usize) -> Record {
     let body = vec![vec![key as u8; octets].into()];
@@ -108,4 +113,22 @@ fn a_group_waits_for_company_no_longer_than_it_said() {
     let last = journal.append(record(5, 10), patient);
     drop(journal);
     last.wait().expect("synced on closing");
+}
+
+#[test]
+fn what_was_answered_early_survives_a_failed_sync() {
+    let disk = SimDisk::new();
+    let (journal, _) = Journal::open(Arc::new(disk.clone()), OPTIONS, |_| ()).expect("opens");
+    journal.append(record(1, 10), Durability::Sync).wait().expect("appended");
+    let soon = Durability::Soon { within: Duration::from_secs(3600) };
+    journal.append_urgent(record(2, 10), soon).wait().expect("written");
+    assert_eq!(journal.counts().syncs, 1);
+    disk.fault(disk.operations(), Fault::Io);
+    journal.flush().wait().expect_err("told");
+    journal.flush().wait().expect("nothing is left to sync");
+    for seed in 0..8 {
+        let mut keys = Vec::new();
+        Journal::open(Arc::new(disk.crash(seed)), OPTIONS, |e| keys.push(e.key)).expect("opens");
+        assert_eq!(keys, [1, 2], "seed {seed}");
+    }
 }

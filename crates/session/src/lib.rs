@@ -1,1 +1,3 @@
 //! SMTP and LMTP conversations, server and client, as sans-IO state machines.
+
+pub mod server;

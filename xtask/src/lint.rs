@@ -40,7 +40,7 @@ pub(crate) enum Gate {
 /// What is wrong, and where.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
-    /// Relative to the root.
+    /// Relative to the root; the name of a tool that prints its own findings.
     pub(crate) path: PathBuf,
     /// Counted from 1; `None` when it is about the whole file.
     pub(crate) line: Option<usize>,

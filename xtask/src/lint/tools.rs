@@ -1,6 +1,5 @@
 //! Gates that run a tool: rustfmt, clippy, rustdoc, cargo-deny.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -16,12 +15,14 @@ pub(super) fn fmt(workspace: &Workspace) -> Result<Vec<Finding>> {
 }
 
 pub(super) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-    passes(workspace.cargo(&args), "cargo clippy")
+    let mut command = workspace.cargo(&["clippy", "--workspace", "--all-targets", "--keep-going"]);
+    command.args(["--quiet", "--", "-D", "warnings"]);
+    passes(command, "cargo clippy")
 }
 
 pub(super) fn doc(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    let mut command =
+        workspace.cargo(&["doc", "--workspace", "--no-deps", "--keep-going", "--quiet"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     passes(command, "cargo doc")
 }
@@ -64,7 +65,7 @@ fn verdict(name: &str, passed: bool) -> Vec<Finding> {
     if passed {
         return Vec::new();
     }
-    vec![Finding::of(Path::new("Cargo.toml"), format!("{name} failed; its findings are above"))]
+    vec![Finding::of(name, "failed; what it found is above")]
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
     fn a_failing_tool_is_a_finding() {
         let failed = passes(Command::new("false"), "the tool").unwrap();
         assert_eq!(failed.len(), 1);
-        assert!(failed[0].message.starts_with("the tool failed"));
+        assert!(failed[0].to_string().starts_with("the tool: failed"));
         assert_eq!(passes(Command::new("true"), "the tool").unwrap(), []);
     }
 

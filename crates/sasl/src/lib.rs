@@ -1,1 +1,7 @@
-//! SASL mechanisms as challenge/response machines, both sides.
+#![doc = include_str!("../README.md")]
+
+pub mod client;
+mod mechanism;
+pub mod server;
+
+pub use mechanism::{Mechanism, UnknownMechanism};

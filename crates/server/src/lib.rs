@@ -1,1 +1,18 @@
-//! Listeners, TLS, time-outs and drain; drives the server session.
+#![doc = include_str!("../README.md")]
+
+mod conversation;
+mod driver;
+pub mod limits;
+pub mod listener;
+mod proxy;
+mod received;
+mod serve;
+mod service;
+mod stream;
+pub mod tls;
+mod verdicts;
+
+pub use driver::run;
+pub use serve::{Listener, PeerTest, Server};
+pub use service::{Clock, Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
+pub use stream::Transport;

@@ -1,1 +1,3 @@
 //! Queue runner, connection pool and transports; drives the client session.
+
+pub mod maildir;

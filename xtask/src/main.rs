@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::lint::{Gate, rfcs};
 use crate::workspace::Workspace;
 
+mod fuzz;
 mod lint;
 mod test;
 mod workspace;
@@ -35,6 +36,8 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Run the fuzz targets; needs a nightly toolchain and cargo-fuzz.
+    Fuzz(fuzz::Args),
     /// Run the tests.
     Test(test::Args),
 }
@@ -56,6 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Arrows => lint::run(&workspace, &[Gate::Arrows]),
         Command::Rfcs { write: true } => rfcs::write(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Rfcs { write: false } => rfcs::show(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Fuzz(args) => fuzz::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
     }
 }

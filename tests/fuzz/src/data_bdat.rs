@@ -120,11 +120,9 @@ fn check_chunks(stream: &[u8], step: u8) {
             decoder.start_chunk(chunk.len() as u64);
             let mut buffer = BytesMut::from(chunk);
             buffer.extend_from_slice(b"QUIT");
-            loop {
-                match decoder.decode(&mut buffer).expect("all of the chunk is there") {
-                    Decoded::Body(bytes) => body.extend_from_slice(&bytes),
-                    Decoded::End => break,
-                }
+            let mut next = || decoder.decode(&mut buffer).expect("all of the chunk is there");
+            while let Decoded::Body(bytes) = next() {
+                body.extend_from_slice(&bytes);
             }
             assert_eq!(buffer, "QUIT");
             assert_eq!(decoder.decode(&mut buffer), None);

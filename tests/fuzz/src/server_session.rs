@@ -237,10 +237,8 @@ impl Run {
                 let verdict = rejection.unwrap_or(Verdict::Accept);
                 return self.message(flaws.first(Flaw::Nul), verdict);
             }
-            Question::AuthStart { .. } | Question::AuthData(_) => {
-                if choice == 3 || choice == 4 {
-                    return Verdict::Challenge(b"go on".to_vec());
-                }
+            Question::AuthStart { .. } | Question::AuthData(_) if choice == 3 || choice == 4 => {
+                return Verdict::Challenge(b"go on".to_vec());
             }
             _ => {}
         }
@@ -269,5 +267,25 @@ impl Run {
             self.transaction = None;
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A target that reaches nothing finds nothing.
+    #[test]
+    fn messages_are_reached() {
+        let transaction = "MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n";
+        let stream = format!(
+            "EHLO x\r\n{transaction}DATA\r\n..a\r\n.\r\n\
+             {transaction}BDAT 2\r\nb\rBDAT 1 LAST\r\n\n{transaction}DATA\r\nc\n.\r\n.\r\n"
+        );
+        for step in [0, 1, 7] {
+            let seen = Run::new(0, [0; HEAD - 2]).all(stream.as_bytes(), step);
+            assert_eq!(seen.messages, [b".a\r\n".to_vec(), b"b\r\n".to_vec()]);
+            assert_eq!(seen.questions.len(), 2 + 4 + 4 + 3);
+        }
     }
 }

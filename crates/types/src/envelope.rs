@@ -125,7 +125,12 @@ impl Orcpt {
         if address.chars().any(char::is_control) {
             return Err(ParameterError::Syntax);
         }
-        Ok(Self { kind: kind.into(), address: address.into() })
+        let read = Self { kind: kind.into(), address: address.into() };
+        // Raw UTF-8 grows on its way to the next hop.
+        if utf8 && read.to_string().len() > Self::LIMIT {
+            return Err(ParameterError::TooLong { limit: Self::LIMIT });
+        }
+        Ok(read)
     }
 
     /// For a mailbox, as a relay adds it when the client gave none.
@@ -271,6 +276,10 @@ mod tests {
         assert_eq!((orcpt.kind(), orcpt.address()), ("rfc822", "Bob+tag@example.org"));
         assert_eq!(orcpt.to_string(), "rfc822;Bob+2Btag@example.org");
         assert_eq!(Orcpt::from_parameter("utf-8;bób@example.org").unwrap().address().len(), 16);
+        let grows = |count| format!("utf-8;{}@example.org", "\u{43f}".repeat(count));
+        assert!(Orcpt::from_parameter(&grows(80)).is_ok());
+        let too_long = Err(ParameterError::TooLong { limit: 500 });
+        assert_eq!(Orcpt::from_parameter(&grows(81)), too_long);
         let submitter = Submitter::from_parameter("e+3Dmc2@example.org").unwrap();
         assert_eq!(submitter.to_string(), "e+3Dmc2@example.org");
     }

@@ -180,7 +180,7 @@ impl ReplyParser {
         if partial.octets > REPLY_SIZE_LIMIT {
             return Err(ReplyError::TooLong { limit: REPLY_SIZE_LIMIT });
         }
-        partial.lines.push(String::from_utf8_lossy(text).into_owned());
+        partial.lines.push(clean(text));
         match more {
             More::No => Ok(Some(partial)),
             More::Yes => {
@@ -189,6 +189,12 @@ impl ReplyParser {
             }
         }
     }
+}
+
+/// The text of a line; before the enhanced status is looked for, which a space has to follow.
+fn clean(text: &[u8]) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    String::from_utf8_lossy(text).chars().map(visible).collect()
 }
 
 /// Whether another line of the reply follows.

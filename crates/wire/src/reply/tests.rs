@@ -69,6 +69,7 @@ fn enhanced_statuses_are_parted_from_the_text() {
     check(b"550-5.1.1 no\r\n550 5.1.1 such user\r\n", &["550 5.1.1 no|such user"]);
     check(b"550-5.1.1 no\r\n550 such user\r\n", &["550 5.1.1 no|such user"]);
     check(b"550-5.1.1 no\r\n550 5.7.1 policy\r\n", &["550 5.1.1 no|5.7.1 policy"]);
+    check(b"550 5.1.1\x7fno\r\n", &["550 5.1.1 no"]);
     let parse = |line: &[u8]| {
         ReplyParser::new().next_reply(&mut BytesMut::from(line)).unwrap().unwrap().enhanced()
     };

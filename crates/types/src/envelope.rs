@@ -181,7 +181,7 @@ impl Submitter {
         if text == "<>" {
             return Ok(Self::Unknown);
         }
-        let decoded = xtext::read(text).ok_or(ParameterError::Syntax)?;
+        let decoded = xtext::decode(text).ok_or(ParameterError::Syntax)?;
         Mailbox::parse(&decoded).map(Self::Mailbox).map_err(|_| ParameterError::Syntax)
     }
 }
@@ -257,7 +257,7 @@ fn read_printable(text: &str, limit: usize) -> Result<String, ParameterError> {
     if text.len() > limit {
         return Err(ParameterError::TooLong { limit });
     }
-    let decoded = xtext::read(text).ok_or(ParameterError::Syntax)?;
+    let decoded = xtext::decode(text).ok_or(ParameterError::Syntax)?;
     if decoded.is_empty() || decoded.chars().any(char::is_control) {
         return Err(ParameterError::Syntax);
     }

@@ -11,7 +11,7 @@ mod reply;
 mod secret;
 mod status;
 mod timestamp;
-mod xtext;
+pub mod xtext;
 
 pub use domain::{Domain, DomainError};
 pub use envelope::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Writes `text` as xtext.
+/// Writes `text` as xtext into something larger.
 pub(crate) fn write(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for byte in text.bytes() {
         match byte {
@@ -13,8 +13,21 @@ pub(crate) fn write(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     Ok(())
 }
 
+/// Writes `text` as xtext.
+#[must_use]
+pub fn encode(text: &str) -> String {
+    struct Encoded<'a>(&'a str);
+    impl fmt::Display for Encoded<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write(f, self.0)
+        }
+    }
+    Encoded(text).to_string()
+}
+
 /// Reads xtext; `None` when it is malformed or not UTF-8 inside.
-pub(crate) fn read(text: &str) -> Option<String> {
+#[must_use]
+pub fn decode(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut read = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

@@ -12,7 +12,6 @@ mod params;
 mod proxy;
 mod reply;
 mod xclient;
-mod xtext;
 
 pub use auth::{
     AUTH_RESPONSE_MAXIMUM, AuthLineError, AuthResponse, Initial, decode_challenge, encode_challenge,

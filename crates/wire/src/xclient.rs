@@ -4,8 +4,9 @@
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use merpati_types::xtext;
+
 use crate::command::CommandError;
-use crate::xtext;
 
 /// Longest value, in octets after decoding.
 const VALUE_LIMIT: usize = 255;

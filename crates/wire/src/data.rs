@@ -134,7 +134,7 @@ impl DataDecoder {
                         // The first octet's CR may have been handed on with the last run.
                         self.flaws.note(Flaw::BareCr, (self.size + at as u64).saturating_sub(1));
                     }
-                    match memchr3(b'\r', b'\n', 0, &bytes[at..]) {
+                    match next_special(&bytes[at..]) {
                         None => {
                             at = bytes.len();
                             state = DataState::Text;
@@ -162,6 +162,15 @@ impl DataDecoder {
         self.state = state;
         self.size += at as u64;
         Decoded::Body(input.split_to(at).freeze())
+    }
+}
+
+/// Where the next CR, LF or NUL is.
+fn next_special(bytes: &[u8]) -> Option<usize> {
+    match bytes.first() {
+        // They come in a row in hostile input, where a search for each would be slow.
+        Some(b'\r' | b'\n' | 0) => Some(0),
+        _ => memchr3(b'\r', b'\n', 0, bytes),
     }
 }
 
@@ -266,7 +275,7 @@ impl Scan {
                 }
                 self.flaws.note(Flaw::BareCr, offset + at as u64 - 1);
             }
-            let Some(found) = memchr3(b'\r', b'\n', 0, &piece[at..]) else { return };
+            let Some(found) = next_special(&piece[at..]) else { return };
             at += found;
             match piece[at] {
                 b'\r' => self.after_cr = true,

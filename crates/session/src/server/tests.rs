@@ -1,4 +1,5 @@
 //! Conversations as data: what the peer sends, what it hears.
+#![expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,0 +1,142 @@
+//! A message to be sent, and what became of it.
+
+use merpati_types::{
+    BodyType, Envid, ForwardPath, Host, LocalPart, Mailbox, Recipient, Reply, Ret, ReversePath,
+};
+use merpati_wire::{Capabilities, Command, MailParams, RcptParams, SizeLimit};
+
+/// A message on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The sender.
+    pub sender: ReversePath,
+    /// The recipients, at least one.
+    pub recipients: Vec<Recipient>,
+    /// What octets the message has.
+    pub body: BodyType,
+    /// Whether it needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET=, passed on where DSN is offered.
+    pub ret: Option<Ret>,
+    /// ENVID=, passed on where DSN is offered.
+    pub envid: Option<Envid>,
+    /// The exact length of the message, in octets: where the server takes BDAT, it is announced.
+    pub size: u64,
+}
+
+/// The server lacks what the message needs. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// It lacks 8BITMIME, or BINARYMIME with CHUNKING: 5.6.3.
+    #[error("the server does not take the message's body type")]
+    BodyType,
+    /// It lacks SMTPUTF8, and an address cannot be written without: 5.6.7.
+    #[error("the server does not take internationalized addresses")]
+    Utf8Address,
+    /// It lacks SMTPUTF8, and the message was sent with it: 5.6.9.
+    #[error("the server does not take internationalized headers")]
+    Utf8Header,
+    /// The message is larger than it takes: 5.3.4.
+    #[error("the message is larger than the server takes")]
+    TooBig,
+}
+
+/// Where a reply came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// To MAIL.
+    Mail,
+    /// To RCPT.
+    Rcpt,
+    /// To DATA, before the message.
+    Data,
+    /// To the message.
+    Message,
+}
+
+/// What the server said about one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has taken responsibility.
+    Accepted(Reply),
+    /// It has refused: [`Reply::severity`] tells for how long.
+    Refused {
+        /// Where.
+        stage: Stage,
+        /// What it said.
+        reply: Reply,
+    },
+}
+
+/// A recipient in the course of a transaction.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// The reply to RCPT is awaited.
+    Asked,
+    /// RCPT was accepted.
+    Taken,
+    Settled(Outcome),
+}
+
+impl Outgoing {
+    pub(super) fn check(&self, offered: &Capabilities) -> Result<(), Mismatch> {
+        match self.body {
+            BodyType::SevenBit => {}
+            BodyType::EightBitMime if offered.eight_bit_mime => {}
+            BodyType::BinaryMime if offered.binary_mime && offered.chunking => {}
+            BodyType::EightBitMime | BodyType::BinaryMime => return Err(Mismatch::BodyType),
+        }
+        if self.smtputf8 && !offered.smtputf8 {
+            let mailboxes = self.recipients.iter().map(|recipient| &recipient.address);
+            let mut all = mailboxes.chain(self.sender.mailbox());
+            return Err(if all.all(|mailbox| mailbox.to_ascii().is_some()) {
+                Mismatch::Utf8Header
+            } else {
+                Mismatch::Utf8Address
+            });
+        }
+        match offered.size {
+            Some(SizeLimit::Octets(limit)) if self.size > limit => Err(Mismatch::TooBig),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn mail(&self, offered: &Capabilities) -> Command {
+        let path = match &self.sender {
+            ReversePath::Null => ReversePath::Null,
+            ReversePath::Mailbox(mailbox) => ReversePath::Mailbox(self.spelled(mailbox)),
+        };
+        let body = (self.body != BodyType::SevenBit).then_some(self.body);
+        let params = MailParams {
+            size: offered.size.map(|_| self.size),
+            body,
+            smtputf8: self.smtputf8,
+            ret: self.ret.filter(|_| offered.dsn),
+            envid: self.envid.clone().filter(|_| offered.dsn),
+            ..MailParams::default()
+        };
+        Command::Mail { path, params }
+    }
+
+    pub(super) fn rcpt(&self, recipient: &Recipient, offered: &Capabilities) -> Command {
+        let path = ForwardPath::Mailbox(self.spelled(&recipient.address));
+        let params = if offered.dsn {
+            RcptParams { notify: recipient.notify, orcpt: recipient.orcpt.clone() }
+        } else {
+            RcptParams::default()
+        };
+        Command::Rcpt { path, params }
+    }
+
+    /// Without SMTPUTF8 a domain travels in its A-label form.
+    fn spelled(&self, mailbox: &Mailbox) -> Mailbox {
+        match mailbox.host() {
+            Host::Domain(domain) if !self.smtputf8 && domain.is_internationalized() => {
+                let ascii = domain.as_ascii().parse().expect("the A-label form is a domain");
+                Mailbox::new(LocalPart::clone(mailbox.local()), Host::Domain(ascii))
+            }
+            _ => mailbox.clone(),
+        }
+    }
+}

@@ -169,7 +169,10 @@ fn corpora(workspace: &Workspace, packages: &[Package]) -> Result<Outcome> {
     if !path.exists() {
         return Ok(Outcome::Skipped(format!("there is no {manifest}")));
     }
-    passes(workspace.cargo(&["test", "--manifest-path", manifest]))
+    let mut command = workspace.cargo(&["test", "--manifest-path", manifest]);
+    // What both workspaces depend on is built once.
+    command.arg("--target-dir").arg(workspace.target_directory()?);
+    passes(command)
 }
 
 fn has(packages: &[Package], name: &str) -> bool {

@@ -8,6 +8,7 @@ pub mod decision;
 pub mod deliver;
 pub mod facts;
 pub mod observer;
+pub mod options;
 pub mod policy;
 pub mod resolver;
 pub mod route;

@@ -43,7 +43,7 @@ pub enum Durability {
 pub struct Journal {
     shared: Arc<Shared>,
     reader: Reader,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the committer has done since it was started.
@@ -86,7 +86,7 @@ impl Journal {
             let shared = shared.clone();
             move || Committer::new(log, shared).run()
         })?;
-        Ok((Self { shared, reader, thread: Some(thread) }, recovery))
+        Ok((Self { shared, reader, thread: Mutex::new(Some(thread)) }, recovery))
     }
 
     /// Appends records that are in effect together or not at all.
@@ -147,6 +147,19 @@ impl Journal {
         *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Finishes what was queued, seals the segment, ends the thread and gives the
+    /// lock back. Later requests are answered with [`AppendError::Closed`];
+    /// reading goes on.
+    pub fn close(&self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic there has been reported by its hook; all waiters were told.
+            let _ = thread.join();
+        }
+    }
+
     fn request<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Ticket<T> {
         let (answer, slot) = Answer::new();
         let blocked = self.shared.submit(command(answer), || None);
@@ -156,12 +169,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported by its hook; all waiters were told.
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 

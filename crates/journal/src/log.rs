@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -111,7 +112,7 @@ impl Log {
             disk,
             options,
             salt,
-            reader: Reader { salt, files: Arc::new(RwLock::new(found.files)) },
+            reader: Reader::new(salt, found.files),
             active: None,
             next_segment: found.next_segment,
             next: found.next,
@@ -375,9 +376,16 @@ pub(crate) fn write_toc(
 pub struct Reader {
     salt: u64,
     files: Arc<RwLock<BTreeMap<u64, Arc<dyn DiskFile>>>>,
+    newest: Arc<AtomicU64>,
 }
 
 impl Reader {
+    fn new(salt: u64, files: BTreeMap<u64, Arc<dyn DiskFile>>) -> Self {
+        let newest = files.keys().next_back().copied().unwrap_or(0);
+        let files = Arc::new(RwLock::new(files));
+        Self { salt, files, newest: Arc::new(AtomicU64::new(newest)) }
+    }
+
     /// Reads one record's meta part, its body left alone.
     ///
     /// # Errors
@@ -411,6 +419,13 @@ impl Reader {
         Ok((meta, body))
     }
 
+    /// The newest segment there is, or 0. What is appended from now on will not be
+    /// in an older one.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
     /// The segments there are, oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<u64> {
@@ -433,6 +448,7 @@ impl Reader {
     }
 
     fn insert(&self, segment: u64, file: Arc<dyn DiskFile>) {
+        self.newest.store(segment, Ordering::Release);
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
     }
 

@@ -1,0 +1,224 @@
+//! What operators do: list, hold, release, requeue, expire, delete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use merpati_journal::{Durability, Group};
+use merpati_plugin::spool::{
+    Filter, Listed, MessageInfo, Parcel, ParcelId, ParcelState as Seen, SpoolError,
+};
+use merpati_types::{MessageId, Timestamp};
+
+use crate::core::Flying;
+use crate::fact::{Fact, Mark};
+use crate::spool::Inner;
+use crate::state::{Live, LiveParcel, View};
+
+/// How many parcels are looked at under one lock.
+const PAGE: usize = 256;
+/// How long an operator's change may wait for company.
+const WITHIN: Duration = Duration::from_millis(5);
+
+/// A parcel that may match, taken out of the lock.
+struct Candidate {
+    id: ParcelId,
+    parcel: LiveParcel,
+    view: View,
+}
+
+impl Inner {
+    pub(crate) async fn list(
+        self: &Arc<Self>,
+        filter: &Filter,
+        mut after: Option<ParcelId>,
+        most: usize,
+    ) -> Result<Vec<Listed>, SpoolError> {
+        let mut listed = Vec::new();
+        while listed.len() < most {
+            let Some(last) = self.page(filter, after, most, &mut listed).await? else { break };
+            after = Some(last);
+        }
+        Ok(listed)
+    }
+
+    /// Adds matches of one page; answers where the next begins, if there is one.
+    async fn page(
+        self: &Arc<Self>,
+        filter: &Filter,
+        after: Option<ParcelId>,
+        most: usize,
+        listed: &mut Vec<Listed>,
+    ) -> Result<Option<ParcelId>, SpoolError> {
+        let (last, candidates) = self.candidates(filter, after);
+        let mut message: Option<(MessageId, Arc<MessageInfo>)> = None;
+        for candidate in candidates {
+            let id = candidate.id;
+            let info = match message.take().filter(|(known, _)| *known == id.message) {
+                Some((_, info)) => info,
+                None => match self.info(id.message, &candidate.view).await {
+                    Ok(info) => info,
+                    // It was over, or has moved: the next listing knows.
+                    Err(SpoolError::NotFound) => continue,
+                    Err(SpoolError::Corrupt { id, reason }) => {
+                        tracing::error!(message = %id, reason, "a message cannot be listed");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            message = Some((id.message, info.clone()));
+            let parcel = candidate.parcel.parcel(id, info);
+            if filter_takes_info(filter, &parcel) {
+                listed.push(Listed { parcel, state: candidate.parcel.seen() });
+                if listed.len() == most {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    /// Up to a page of parcels that match as far as the state tells.
+    fn candidates(
+        &self,
+        filter: &Filter,
+        after: Option<ParcelId>,
+    ) -> (Option<ParcelId>, Vec<Candidate>) {
+        let core = self.core();
+        let mut last = None;
+        let mut found = Vec::new();
+        let after = match (after, filter.id) {
+            (None, Some(id)) => before(id),
+            (after, _) => after,
+        };
+        for (id, live, parcel) in core.state.parcels(after).take(PAGE) {
+            if filter.id.is_some_and(|wanted| id.message > wanted) {
+                return (None, found);
+            }
+            last = Some(id);
+            if filter_takes_state(filter, id, parcel) {
+                found.push(Candidate { id, parcel: parcel.clone(), view: Live::view(live) });
+            }
+        }
+        (last, found)
+    }
+
+    pub(crate) async fn hold(
+        self: &Arc<Self>,
+        filter: &Filter,
+        reason: &str,
+    ) -> Result<u64, SpoolError> {
+        let wanted = |parcel: &LiveParcel| parcel.state.held.is_none();
+        self.mark(filter, wanted, &Mark::Hold { reason: reason.to_owned() }).await
+    }
+
+    pub(crate) async fn unhold(
+        self: &Arc<Self>,
+        filter: &Filter,
+        now: Timestamp,
+    ) -> Result<u64, SpoolError> {
+        let wanted = |parcel: &LiveParcel| parcel.state.held.is_some();
+        self.mark(filter, wanted, &Mark::Release { due: now }).await
+    }
+
+    pub(crate) async fn requeue(
+        self: &Arc<Self>,
+        filter: &Filter,
+        now: Timestamp,
+    ) -> Result<u64, SpoolError> {
+        // One that is leased is being attempted already; one that is held stays so.
+        let wanted = |parcel: &LiveParcel| matches!(parcel.seen(), Seen::Active | Seen::Deferred);
+        self.mark(filter, wanted, &Mark::Requeue { due: now }).await
+    }
+
+    pub(crate) async fn expire(
+        self: &Arc<Self>,
+        filter: &Filter,
+        now: Timestamp,
+    ) -> Result<u64, SpoolError> {
+        self.mark(filter, |parcel| !parcel.state.expired, &Mark::Expire { due: now }).await
+    }
+
+    pub(crate) async fn delete(self: &Arc<Self>, filter: &Filter) -> Result<u64, SpoolError> {
+        self.mark(filter, |_| true, &Mark::Delete).await
+    }
+
+    /// Marks every parcel that matches and is `wanted`, a page at a time.
+    async fn mark(
+        self: &Arc<Self>,
+        filter: &Filter,
+        wanted: impl Fn(&LiveParcel) -> bool + Send + Sync,
+        mark: &Mark,
+    ) -> Result<u64, SpoolError> {
+        let (mut after, mut marked) = (None, 0);
+        loop {
+            let mut listed = Vec::new();
+            let next = self.page(filter, after, usize::MAX, &mut listed).await?;
+            let ids: Vec<ParcelId> = listed.into_iter().map(|listed| listed.parcel.id).collect();
+            marked += self.mark_all(&ids, &wanted, mark).await?;
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(marked),
+            }
+        }
+    }
+
+    async fn mark_all(
+        self: &Arc<Self>,
+        ids: &[ParcelId],
+        wanted: &(impl Fn(&LiveParcel) -> bool + Sync),
+        mark: &Mark,
+    ) -> Result<u64, SpoolError> {
+        let flight = {
+            let mut core = self.core();
+            let still = |id: &&ParcelId| core.state.parcel(**id).is_some_and(wanted);
+            let flying: Vec<Flying> = ids
+                .iter()
+                .filter(still)
+                .map(|id| {
+                    let fact = Fact::Mark { number: id.number, mark: mark.clone() };
+                    Flying::new(id.message, fact)
+                })
+                .collect();
+            if flying.is_empty() {
+                return Ok(0);
+            }
+            let records = flying.iter().map(|f| f.fact.to_record(f.id, Vec::new())).collect();
+            let journal = &self.journal;
+            let append =
+                || journal.append_urgent(Group::new(records), Durability::Group { within: WITHIN });
+            core.launch(journal, flying, None, append)
+        };
+        let count = flight.facts.len() as u64;
+        self.land(flight).await?;
+        Ok(count)
+    }
+}
+
+/// The last possible parcel before a message.
+fn before(id: MessageId) -> Option<ParcelId> {
+    let message = MessageId::from_u64(id.as_u64().checked_sub(1)?);
+    Some(ParcelId { message, number: u32::MAX })
+}
+
+/// Whether a parcel matches as far as the state tells.
+fn filter_takes_state(filter: &Filter, id: ParcelId, parcel: &LiveParcel) -> bool {
+    filter.id.is_none_or(|wanted| wanted == id.message)
+        && filter.next_hop.as_ref().is_none_or(|hop| *hop == parcel.state.next_hop)
+        && filter.state.is_none_or(|state| state == parcel.seen())
+}
+
+/// Whether a parcel matches in what only its message tells.
+fn filter_takes_info(filter: &Filter, parcel: &Parcel) -> bool {
+    let message = &parcel.info.message;
+    let has = |text: &str, part: &Option<String>| {
+        let part = part.as_deref().map(str::to_ascii_lowercase);
+        part.is_none_or(|part| text.to_ascii_lowercase().contains(&part))
+    };
+    let sender = message.envelope.sender.mailbox().map(ToString::to_string).unwrap_or_default();
+    has(&sender, &filter.sender)
+        && (filter.recipient.is_none()
+            || parcel.recipients().any(|(_, r)| has(&r.address.to_string(), &filter.recipient)))
+        && filter.arrived_before.is_none_or(|before| message.arrived < before)
+        && has(parcel.last_reason.as_deref().unwrap_or(""), &filter.reason)
+}

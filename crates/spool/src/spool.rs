@@ -1,0 +1,425 @@
+//! The spool itself: what the server and the queue runner call.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use merpati_journal::{AppendError, Disk, DiskFile, Group, Journal, ReadError};
+use merpati_plugin::BodyReader;
+use merpati_plugin::deliver::MessageSource;
+use merpati_plugin::spool::{
+    Cursor, Filter, Lease, Listed, MessageInfo, NextHops, Parcel, Settlement, Spool, SpoolError,
+    SpoolWriter, Stats,
+};
+use merpati_types::{MessageId, Timestamp};
+use tokio::sync::Notify;
+
+use crate::body::{Budget, Edited, Stored, blocking, file_name, spool_error};
+use crate::core::{Core, Flight, Flying, append_error};
+use crate::fact::{Fact, Place, info_of};
+use crate::maintain::Work;
+use crate::open::{OpenError, Options, Report};
+use crate::state::{Stale, View};
+use crate::write::{self, Writer};
+
+/// The spool on a journal, with its index on sled.
+///
+/// Dropping it closes it, which may wait for the disk; [`Spool::close`] does so
+/// off the async threads.
+pub struct DiskSpool {
+    inner: Arc<Inner>,
+    maintenance: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What all parts of the spool share.
+pub(crate) struct Inner {
+    pub(crate) journal: Journal,
+    pub(crate) bodies: Arc<dyn Disk>,
+    pub(crate) options: Options,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) notify: Notify,
+    pub(crate) closed: AtomicBool,
+    pub(crate) last_id: AtomicU64,
+    pub(crate) work: Sender<Work>,
+    pub(crate) core: Mutex<Core>,
+}
+
+impl DiskSpool {
+    /// Opens the spool in a directory, making it if there is none. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`OpenError`]. Damage is no error: what can be served is, and the report tells of
+    /// the rest.
+    pub fn open(directory: &Path, options: Options) -> Result<(Self, Report), OpenError> {
+        crate::open::open(directory, options)
+    }
+
+    pub(crate) fn new(inner: Arc<Inner>, maintenance: JoinHandle<()>) -> Self {
+        Self { inner, maintenance: Arc::new(Mutex::new(Some(maintenance))) }
+    }
+}
+
+impl Drop for DiskSpool {
+    fn drop(&mut self) {
+        close(&self.inner, &self.maintenance);
+    }
+}
+
+fn close(inner: &Inner, maintenance: &Mutex<Option<JoinHandle<()>>>) {
+    inner.closed.store(true, Ordering::Release);
+    let thread = maintenance.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(thread) = thread {
+        // It has ended if nobody listens.
+        let _ = inner.work.send(Work::Close);
+        // A panic there was reported by its hook.
+        let _ = thread.join();
+        inner.journal.close();
+        inner.notify.notify_waiters();
+    }
+}
+
+impl Inner {
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        // Nothing that can panic leaves the state half changed in a way that matters more
+        // than going on delivering.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message id that was never given out before.
+    pub(crate) fn next_id(&self) -> MessageId {
+        let fresh = now_millis() << 20;
+        let next = |last: u64| fresh.max(last + 1);
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)))
+            .expect("always some");
+        MessageId::from_u64(next(last))
+    }
+
+    pub(crate) fn open_for_mail(&self) -> Result<(), SpoolError> {
+        self.open_for_work()?;
+        let free = self.journal_disk_free().map_err(SpoolError::Unavailable)?;
+        if free < self.options.min_free {
+            let reason = format!("{free} octets are free, {} are kept free", self.options.min_free);
+            return Err(SpoolError::Full { reason });
+        }
+        Ok(())
+    }
+
+    fn open_for_work(&self) -> Result<(), SpoolError> {
+        if self.closed.load(Ordering::Acquire) {
+            let closed = std::io::Error::other("the spool is closed");
+            return Err(SpoolError::Unavailable(closed));
+        }
+        Ok(())
+    }
+
+    fn journal_disk_free(&self) -> std::io::Result<u64> {
+        self.bodies.free_space()
+    }
+
+    /// Waits until a flight has landed, and takes it in even if nobody waits any more.
+    pub(crate) async fn land(self: &Arc<Self>, flight: Flight) -> Result<(), SpoolError> {
+        let mut landing = Landing { inner: self.clone(), flight: Some(flight) };
+        let ticket = landing.flight.as_mut().and_then(|flight| flight.ticket.as_mut());
+        let result = match ticket {
+            Some(ticket) => ticket.await,
+            None => Err(AppendError::Closed),
+        };
+        if let Some(flight) = landing.flight.take() {
+            self.landed(flight, result.as_ref());
+        }
+        result.map(drop).map_err(|error| append_error(&error))
+    }
+
+    pub(crate) fn landed(
+        &self,
+        flight: Flight,
+        result: Result<&merpati_journal::Appended, &AppendError>,
+    ) {
+        if self.core().land(flight, result) {
+            self.notify.notify_waiters();
+        }
+    }
+
+    /// The message's envelope and the rest, read back unless it is still at hand.
+    pub(crate) async fn info(
+        self: &Arc<Self>,
+        id: MessageId,
+        view: &View,
+    ) -> Result<Arc<MessageInfo>, SpoolError> {
+        if let Some(fresh) = &view.fresh {
+            return Ok(fresh.info.clone());
+        }
+        let (inner, base) = (self.clone(), view.base);
+        let meta = blocking(move || inner.journal.reader().meta(base)).await;
+        let meta = meta.map_err(|error| read_error(id, error))?;
+        info_of(&meta).map(Arc::new).map_err(|error| corrupt(id, error.to_string()))
+    }
+
+    /// The message's envelope and its received bytes.
+    async fn stored(
+        self: &Arc<Self>,
+        id: MessageId,
+        view: View,
+    ) -> Result<(Arc<MessageInfo>, Stored), SpoolError> {
+        if view.place == Place::File {
+            let info = self.info(id, &view).await?;
+            let bodies = self.bodies.clone();
+            let file = blocking(move || bodies.open(&file_name(id))).await;
+            let file: Arc<dyn DiskFile> = file.map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => corrupt(id, "its body file is missing".into()),
+                _ => SpoolError::Unavailable(error),
+            })?;
+            return Ok((info, Stored::File { file, size: view.size }));
+        }
+        if let Some(fresh) = view.fresh
+            && let Some(body) = fresh.body
+        {
+            return Ok((fresh.info, Stored::Memory(body.bytes)));
+        }
+        let (inner, base) = (self.clone(), view.base);
+        let parts = blocking(move || inner.journal.reader().parts(base)).await;
+        let (meta, body) = parts.map_err(|error| read_error(id, error))?;
+        let info = info_of(&meta).map_err(|error| corrupt(id, error.to_string()))?;
+        Ok((Arc::new(info), Stored::Memory(body)))
+    }
+
+    /// Runs `read` on a message again if its record has moved meanwhile.
+    async fn view<T, F>(
+        self: &Arc<Self>,
+        id: MessageId,
+        mut read: impl FnMut(Arc<Self>, View) -> F,
+    ) -> Result<T, SpoolError>
+    where
+        F: Future<Output = Result<T, SpoolError>>,
+    {
+        let mut last = None;
+        loop {
+            let view = self.core().state.live(id).map(crate::state::Live::view);
+            let view = view.ok_or(SpoolError::NotFound)?;
+            if last == Some(view.base) {
+                return Err(corrupt(id, "its segment is missing".into()));
+            }
+            last = Some(view.base);
+            match read(self.clone(), view).await {
+                Err(SpoolError::NotFound) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Parcels that were leased, with their messages; one that cannot be read is held.
+    async fn parcels(self: &Arc<Self>, leases: Vec<Lease>) -> Vec<(Lease, Parcel)> {
+        let mut out = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let id = lease.parcel;
+            let info = self.view(id.message, move |inner, view| async move {
+                inner.info(id.message, &view).await
+            });
+            match info.await {
+                Ok(info) => {
+                    let core = self.core();
+                    if let Some(parcel) = core.state.parcel(id) {
+                        out.push((lease, parcel.parcel(id, info)));
+                    }
+                }
+                Err(SpoolError::NotFound) => {}
+                Err(error) => {
+                    tracing::error!(parcel = %id, error = %error, "a parcel cannot be read");
+                    let due = Timestamp::from_millis(now_millis() as i64);
+                    let later = due.after(Duration::from_secs(3600));
+                    // It is tried again in case that was the disk's mood.
+                    let _ = self.core().state.release(&lease, later);
+                }
+            }
+        }
+        out
+    }
+}
+
+/// A flight somebody waits for. If they stop waiting, the maintenance thread does.
+struct Landing {
+    inner: Arc<Inner>,
+    flight: Option<Flight>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            // If nobody listens the spool is closed, and the next start will know.
+            let _ = self.inner.work.send(Work::Land(flight));
+        }
+    }
+}
+
+/// A message for reading, with its edits.
+struct Source(Edited);
+
+#[async_trait]
+impl MessageSource for Source {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    async fn open(&self) -> Result<Box<dyn BodyReader>, SpoolError> {
+        Ok(self.0.open())
+    }
+}
+
+#[async_trait]
+impl Spool for DiskSpool {
+    async fn begin(&self) -> Result<Box<dyn SpoolWriter>, SpoolError> {
+        self.inner.open_for_mail()?;
+        Ok(Box::new(Writer::new(self.inner.clone())))
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Arc<dyn MessageSource>, SpoolError> {
+        let read = move |inner: Arc<Inner>, view| async move { inner.stored(id, view).await };
+        let (info, stored) = self.inner.view(id, read).await?;
+        let edited = Edited::new(stored, &info).await.map_err(SpoolError::Unavailable)?;
+        Ok(Arc::new(Source(edited)))
+    }
+
+    async fn lease(
+        &self,
+        now: Timestamp,
+        ttl: Duration,
+        next_hops: &NextHops,
+        most: usize,
+    ) -> Result<Vec<(Lease, Parcel)>, SpoolError> {
+        self.inner.open_for_work()?;
+        let leases = {
+            let mut core = self.inner.core();
+            let leases = core.state.lease(now, now.after(ttl), next_hops, most);
+            core.dry = (leases.len() < most).then_some(now);
+            leases
+        };
+        Ok(self.inner.parcels(leases).await)
+    }
+
+    async fn renew(&self, lease: &Lease, until: Timestamp) -> Result<Lease, SpoolError> {
+        self.inner.core().state.renew(lease, until)?;
+        Ok(Lease { until, ..lease.clone() })
+    }
+
+    async fn release(&self, lease: Lease, due: Timestamp) -> Result<(), SpoolError> {
+        let mut core = self.inner.core();
+        core.state.release(&lease, due)?;
+        core.dry = None;
+        drop(core);
+        self.inner.notify.notify_waiters();
+        Ok(())
+    }
+
+    async fn attempt(&self, lease: &Lease, remote: &str) -> Result<(), SpoolError> {
+        let id = lease.parcel.message;
+        let fact = Fact::Attempt { number: lease.parcel.number, remote: remote.to_owned() };
+        let group = Group::from(fact.to_record(id, Vec::new()));
+        let flight = {
+            let mut core = self.inner.core();
+            core.state.check(lease)?;
+            let journal = &self.inner.journal;
+            let append = || journal.append_urgent(group, merpati_journal::Durability::Written);
+            core.launch(journal, vec![Flying::new(id, fact)], None, append)
+        };
+        self.inner.land(flight).await
+    }
+
+    async fn settle(&self, lease: Lease, settlement: Settlement) -> Result<(), SpoolError> {
+        write::settle(&self.inner, lease, settlement).await
+    }
+
+    async fn wait_due(&self, now: Timestamp) {
+        let notified = self.inner.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        let event = {
+            let core = self.inner.core();
+            // What the last lease left behind was not wanted: it is no news.
+            core.state.next_event(core.dry.filter(|dry| *dry <= now))
+        };
+        if self.inner.closed.load(Ordering::Acquire) {
+            return;
+        }
+        match event {
+            None => notified.await,
+            Some(event) if event <= now => {}
+            Some(event) => {
+                tokio::select! {
+                    () = notified => {}
+                    () = tokio::time::sleep(event.since(now)) => {}
+                }
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        cursor: Option<Cursor>,
+        most: usize,
+    ) -> Result<Vec<Listed>, SpoolError> {
+        self.inner.list(filter, cursor.map(|Cursor(after)| after), most).await
+    }
+
+    async fn hold(&self, filter: &Filter, reason: &str) -> Result<u64, SpoolError> {
+        self.inner.hold(filter, reason).await
+    }
+
+    async fn unhold(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
+        self.inner.unhold(filter, now).await
+    }
+
+    async fn requeue(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
+        self.inner.requeue(filter, now).await
+    }
+
+    async fn delete(&self, filter: &Filter) -> Result<u64, SpoolError> {
+        self.inner.delete(filter).await
+    }
+
+    async fn expire(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
+        self.inner.expire(filter, now).await
+    }
+
+    async fn stats(&self) -> Result<Stats, SpoolError> {
+        Ok(self.inner.core().state.stats())
+    }
+
+    async fn close(&self) {
+        let (inner, maintenance) = (self.inner.clone(), self.maintenance.clone());
+        let closing = blocking(move || {
+            close(&inner, &maintenance);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        let Ok(()) = closing.await;
+    }
+}
+
+impl From<Stale> for SpoolError {
+    fn from(Stale: Stale) -> Self {
+        Self::StaleLease
+    }
+}
+
+pub(crate) fn corrupt(id: MessageId, reason: String) -> SpoolError {
+    SpoolError::Corrupt { id, reason }
+}
+
+fn read_error(id: MessageId, error: ReadError) -> SpoolError {
+    match error {
+        ReadError::Gone { .. } => SpoolError::NotFound,
+        ReadError::Io(error) => spool_error(error),
+        error => corrupt(id, error.to_string()),
+    }
+}
+
+pub(crate) fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(0)
+}

@@ -1,1 +1,9 @@
-//! From DNS answers and a transport table to an ordered plan of hops.
+#![doc = include_str!("../README.md")]
+
+mod mx;
+mod plan;
+mod table;
+
+pub use mx::{Candidate, HOST_LIMIT, Mx, MxAnswer, NoRoute, OwnNames, mx_candidates};
+pub use plan::{ADDRESS_LIMIT, AddressAnswer, Hop, Plan, addresses_in_order};
+pub use table::{Pattern, PatternError, Table};

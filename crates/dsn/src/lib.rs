@@ -1,1 +1,8 @@
-//! Delivery status notifications: RFC 3464 writing.
+#![doc = include_str!("../README.md")]
+
+mod action;
+mod report;
+mod text;
+
+pub use action::{Action, wanted};
+pub use report::{About, OriginalMessage, Report, ReportedRecipient};

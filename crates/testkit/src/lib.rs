@@ -1,3 +1,4 @@
 //! Script runner, simulated disk, fixture DNS server, faulty spool, contract suites.
 
 pub mod disk;
+pub mod dns;

@@ -9,29 +9,8 @@ use merpati_types::Secret;
 use tokio::sync::Semaphore;
 use tokio::task;
 
+use crate::config::FileConfig;
 use crate::users::{Users, UsersError};
-
-/// How a [`FileAuthenticator`] works.
-#[derive(Clone, Debug)]
-pub struct FileConfig {
-    /// The file of users.
-    pub path: PathBuf,
-    /// How many passwords are checked at once, at least 1. A check takes a core, and 19 MiB with
-    /// the recommended parameters. By default as many as there are cores.
-    pub hashes: usize,
-    /// How long a check waits for its turn before the client is told to try again. By default
-    /// 10 s: long enough for a crowd after a restart, and far below the clients' time-outs.
-    pub wait: Duration,
-}
-
-impl FileConfig {
-    /// The defaults, with this file.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        let hashes = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { path: path.into(), hashes, wait: Duration::from_secs(10) }
-    }
-}
 
 /// Checks passwords against a file of users.
 pub struct FileAuthenticator {

@@ -44,14 +44,14 @@ pub enum UsersError {
         limit: u64,
     },
     /// A line is wrong.
-    #[error("{}:{line}: {source}", path.display())]
+    #[error("{}:{line}: {error}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
         /// What is wrong with it.
-        source: LineError,
+        error: LineError,
     },
 }
 
@@ -66,12 +66,12 @@ pub enum LineError {
     #[error("{0}")]
     Hash(#[from] BadHash),
     /// One of the addresses is none; or none is listed and the login is none.
-    #[error("address {place} is no mailbox: {source}")]
+    #[error("address {place} is no mailbox: {error}")]
     Address {
         /// Which one, from 1.
         place: usize,
         /// Why.
-        source: MailboxError,
+        error: MailboxError,
     },
     /// The login is no address, so that the addresses must be listed.
     #[error("the login is no address; list the addresses after the hash")]
@@ -101,10 +101,10 @@ pub(crate) struct Users {
 impl Users {
     pub(crate) fn load(path: &Path) -> Result<Self, UsersError> {
         let text = read(path)?;
-        Self::parse(&text).map_err(|(line, source)| UsersError::Line {
+        Self::parse(&text).map_err(|(line, error)| UsersError::Line {
             path: path.to_owned(),
             line,
-            source,
+            error,
         })
     }
 
@@ -173,7 +173,7 @@ fn read_line(number: usize, line: &str) -> Result<User, LineError> {
 fn read_addresses(list: &str) -> Result<Vec<Mailbox>, LineError> {
     let read = |(place, address): (usize, &str)| {
         Mailbox::parse(address.trim())
-            .map_err(|source| LineError::Address { place: place + 1, source })
+            .map_err(|error| LineError::Address { place: place + 1, error })
     };
     list.split(',').enumerate().map(read).collect()
 }
@@ -233,7 +233,7 @@ mod tests {
         check("a@b.test:secret", Err((1, BadHash::Malformed.into())));
         check(
             "a:CHEAP:a@b.test,nobody",
-            Err((1, LineError::Address { place: 2, source: MailboxError::NoAt })),
+            Err((1, LineError::Address { place: 2, error: MailboxError::NoAt })),
         );
         check("a@b.test:CHEAP\n#\nA@B.test:DEAR", Err((3, LineError::Duplicate { first: 1 })));
     }

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod config;
 mod resolver;
 
-pub use resolver::{DnsConfig, DnsError, HickoryResolver};
+pub use config::DnsConfig;
+pub use resolver::{DnsError, HickoryResolver};
 
 #[cfg(test)]
 mod tests;

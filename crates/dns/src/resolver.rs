@@ -13,43 +13,10 @@ use merpati_plugin::{Lookup, MxRecord, ResolveError, Resolver, async_trait};
 use merpati_types::Domain;
 
 use crate::answer;
+use crate::config::DnsConfig;
 
 /// How long the addresses of one family wait for those of the other.
 const FAMILY_WAIT: Duration = Duration::from_secs(1);
-
-/// Whom to ask, and for how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DnsConfig {
-    /// The servers, asked over UDP and TCP. None: those of `/etc/resolv.conf`.
-    pub servers: Vec<SocketAddr>,
-    /// How long one attempt may take. By default 5 s, as resolv.conf(5) has it.
-    pub timeout: Duration,
-    /// How often a server that does not answer is asked, at least once. By default 2.
-    pub attempts: usize,
-    /// How long a look-up may take, all attempts and aliases included. By default 30 s.
-    pub limit: Duration,
-    /// How many answers are kept. By default 8,192, a few MiB.
-    pub cache: u64,
-    /// How long an answer is kept at most. By default a day.
-    pub max_ttl: Duration,
-    /// How long it is kept at most that there is no answer. By default 5 min: a domain that has
-    /// just been set up should not wait for hours (RFC 2308 §5 allows up to three).
-    pub max_negative_ttl: Duration,
-}
-
-impl Default for DnsConfig {
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            timeout: Duration::from_secs(5),
-            attempts: 2,
-            limit: Duration::from_secs(30),
-            cache: 8_192,
-            max_ttl: Duration::from_secs(24 * 60 * 60),
-            max_negative_ttl: Duration::from_secs(5 * 60),
-        }
-    }
-}
 
 /// The resolver cannot start.
 #[derive(Debug, thiserror::Error)]

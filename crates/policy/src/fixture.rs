@@ -1,14 +1,14 @@
 //! A conversation, and ways to ask one policy about it through a chain.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::{
-    Account, Chain, ChainSession, Connection, Conversation, Message, Observers, PolicyFactory,
-    Protocol, Ruling, Transaction,
+    Account, Chain, ChainSession, Connection, Conversation, Message, Observers, Protocol, Ruling,
+    Transaction,
 };
 use merpati_types::{Envelope, HeaderSection, Mailbox, Recipient, ReversePath};
+
+use crate::stock::Stock;
 
 /// What has happened before the policy is asked.
 pub(crate) struct Fixture {
@@ -43,8 +43,8 @@ impl Fixture {
         self
     }
 
-    fn begin(&self, policy: impl PolicyFactory + 'static) -> ChainSession {
-        let policy: Arc<dyn PolicyFactory> = Arc::new(policy);
+    fn begin(&self, policy: impl Into<Stock>) -> ChainSession {
+        let policy = policy.into().factory;
         let chain = Chain::new(vec![(policy, DEFAULT_TIME_LIMIT)], Observers::default()).unwrap();
         chain.begin(&self.conversation.connection)
     }
@@ -52,7 +52,7 @@ impl Fixture {
     /// The ruling, and the recipients after it.
     pub(crate) async fn rcpt(
         mut self,
-        policy: impl PolicyFactory + 'static,
+        policy: impl Into<Stock>,
         recipient: &str,
     ) -> (String, Vec<Recipient>) {
         let mut chain = self.begin(policy);
@@ -61,7 +61,7 @@ impl Fixture {
         (show(&ruling), self.transaction.envelope.recipients)
     }
 
-    pub(crate) async fn mail(mut self, policy: impl PolicyFactory + 'static) -> String {
+    pub(crate) async fn mail(mut self, policy: impl Into<Stock>) -> String {
         let mut chain = self.begin(policy);
         show(&chain.mail(&self.conversation, &mut self.transaction).await)
     }
@@ -69,7 +69,7 @@ impl Fixture {
     /// The ruling, and the header section with the edits made.
     pub(crate) async fn message(
         mut self,
-        policy: impl PolicyFactory + 'static,
+        policy: impl Into<Stock>,
         message: &str,
     ) -> (String, String) {
         let mut chain = self.begin(policy);

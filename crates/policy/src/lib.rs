@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod config;
 pub mod fixups;
 pub mod loops;
 pub mod recipients;
@@ -10,4 +11,4 @@ pub mod trusted;
 #[cfg(test)]
 mod fixture;
 
-pub use stock::Environment;
+pub use stock::{Environment, Reload, STOCK, Stock};

@@ -1,10 +1,84 @@
-//! What the stock policies take from outside.
+//! The registry of the stock policies, and what they take from outside.
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use merpati_plugin::PolicyFactory;
+use merpati_plugin::options::{Invalid, Options};
 use merpati_types::{Domain, Timestamp};
+
+use crate::fixups::Fixups;
+use crate::loops::{Loops, LoopsConfig};
+use crate::recipients::{Recipients, RecipientsError};
+use crate::sender::{Sender, SenderConfig};
+use crate::trusted::{Trusted, TrustedConfig};
+
+/// The names of the stock policies.
+pub const STOCK: [&str; 5] = ["fixups", "loops", "recipients", "sender", "trusted"];
+
+/// Reads a policy's files again. What it had stays where that fails. Blocks on the disk.
+pub type Reload = Arc<dyn Fn() -> Result<(), RecipientsError> + Send + Sync>;
+
+/// A policy that is ready for its place in a chain.
+#[derive(Clone)]
+pub struct Stock {
+    /// The policy.
+    pub factory: Arc<dyn PolicyFactory>,
+    /// For a policy with files of its own.
+    pub reload: Option<Reload>,
+}
+
+impl Stock {
+    /// The stock policy of this name, with these options; `None` if there is none of the name.
+    ///
+    /// # Errors
+    /// [`Invalid`]; what is wrong with the options has been recorded.
+    #[must_use]
+    pub fn find(
+        name: &str,
+        options: &Options,
+        environment: &Environment,
+    ) -> Option<Result<Self, Invalid>> {
+        Some(match name {
+            "fixups" => {
+                let read = options.reader().finish();
+                read.map(|()| Fixups::new(environment.clone()).into())
+            }
+            "loops" => LoopsConfig::from_options(options).map(|config| Loops::new(config).into()),
+            "recipients" => Recipients::from_options(options, environment).map(Self::from),
+            "sender" => SenderConfig::from_options(options).map(|c| Sender::new(c).into()),
+            "trusted" => TrustedConfig::from_options(options).map(|c| Trusted::new(c).into()),
+            _ => return None,
+        })
+    }
+}
+
+impl From<Recipients> for Stock {
+    fn from(recipients: Recipients) -> Self {
+        let again = recipients.clone();
+        Self { factory: Arc::new(recipients), reload: Some(Arc::new(move || again.reload())) }
+    }
+}
+
+macro_rules! without_files {
+    ($($policy:ty)*) => {$(
+        impl From<$policy> for Stock {
+            fn from(policy: $policy) -> Self {
+                Self { factory: Arc::new(policy), reload: None }
+            }
+        }
+    )*};
+}
+
+without_files! { Fixups Loops Sender Trusted }
+
+impl fmt::Debug for Stock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stock").field(&self.factory.name()).finish()
+    }
+}
 
 /// What the stock policies take from the process they run in.
 #[derive(Clone)]
@@ -35,4 +109,106 @@ impl fmt::Debug for Environment {
 fn system_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use merpati_plugin::options::Value;
+
+    use super::*;
+    use crate::fixture::Fixture;
+
+    fn find(name: &str, entries: &[(&str, Value)]) -> Result<Stock, Vec<String>> {
+        let options = Options::new(entries.iter().cloned());
+        let environment = Environment::new(Domain::parse("mx.host.test").unwrap());
+        Stock::find(name, &options, &environment)
+            .unwrap()
+            .map_err(|Invalid| options.errors().sorted().iter().map(ToString::to_string).collect())
+    }
+
+    fn check(name: &str, entries: &[(&str, Value)], expected: &[&str]) {
+        assert_eq!(find(name, entries).err().unwrap_or_default(), expected, "{name} {entries:?}");
+    }
+
+    #[test]
+    fn every_name_is_that_of_its_policy() {
+        let options = Options::new([]);
+        let environment = Environment::new(Domain::parse("mx.host.test").unwrap());
+        for name in STOCK {
+            if let Ok(stock) = Stock::find(name, &options, &environment).unwrap() {
+                assert_eq!(stock.factory.name(), name);
+            }
+        }
+        assert!(Stock::find("nothing", &options, &environment).is_none());
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        check("trusted", &[("networks", ["::1", "192.0.2.0/24"].into())], &[]);
+        check("trusted", &[("authenticated", true.into())], &[]);
+        check("trusted", &[("certificates", ["app.test"].into())], &[]);
+        let nobody = "nobody is trusted: set `networks`, `certificates` or `authenticated`";
+        check("trusted", &[], &[nobody]);
+        check(
+            "trusted",
+            &[("networks", ["192.0.2.0/33", "::1"].into()), ("certificate", true.into())],
+            &[
+                "networks[0]: `192.0.2.0/33` is neither an address nor a network \
+                 (write \"192.0.2.0/24\", \"192.0.2.1\" or \"2001:db8::/32\")",
+                "certificate: unknown key `certificate` (did you mean `certificates`?)",
+            ],
+        );
+        check("sender", &[("allow_null", true.into())], &[]);
+        check(
+            "sender",
+            &[("allow_null", 1.into())],
+            &["allow_null: expected `true` or `false`, found an integer"],
+        );
+        check("fixups", &[], &[]);
+        check(
+            "fixups",
+            &[("date", true.into())],
+            &["date: unknown key `date` (no option is known here)"],
+        );
+        check("loops", &[("limit", 30.into())], &[]);
+        check("loops", &[("limit", 0.into())], &["limit: 0 is not between 1 and 1000"]);
+    }
+
+    #[tokio::test]
+    async fn recipients_are_read_and_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "bob@a.test\n").unwrap();
+        let path = path.display().to_string();
+        let file = || ("file", Value::from(path.as_str()));
+        let domains = || ("domains", Value::from(["a.test"]));
+        let postmaster = |address: &'static str| ("postmaster", Value::from(address));
+
+        check("recipients", &[], &["domains: `domains` is missing", "file: `file` is missing"]);
+        check(
+            "recipients",
+            &[file(), domains(), postmaster("eve@a.test")],
+            &[&format!("postmaster: `postmaster` is eve@a.test, which is not in {path}")],
+        );
+        check(
+            "recipients",
+            &[("file", "/nowhere/file".into()), domains(), ("separator", "ab".into())],
+            &[
+                "separator: expected one character",
+                "file: cannot read /nowhere/file: No such file or directory (os error 2)",
+            ],
+        );
+        let none = ("separator", Value::from(""));
+        let stock = find("recipients", &[file(), domains(), postmaster("bob@a.test"), none]);
+        let stock = stock.unwrap();
+        let ask = |address: &'static str| {
+            let stock = stock.clone();
+            async move { Fixture::of("192.0.2.1").rcpt(stock, address).await.0 }
+        };
+        assert_eq!(ask("bob@a.test").await, "proceed");
+        assert_eq!(ask("bob+x@a.test").await, "550 5.1.1 no such mailbox here");
+        std::fs::write(&path, "bob@a.test\neve@a.test\n").unwrap();
+        stock.reload.as_ref().unwrap()().unwrap();
+        assert_eq!(ask("eve@a.test").await, "proceed");
+    }
 }

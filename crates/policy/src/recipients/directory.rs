@@ -36,14 +36,14 @@ pub enum RecipientsError {
         limit: u64,
     },
     /// A line is wrong.
-    #[error("{}:{line}: {source}", path.display())]
+    #[error("{}:{line}: {error}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
         /// What is wrong with it.
-        source: LineError,
+        error: LineError,
     },
     /// No domain is ours.
     #[error("there must be at least one domain")]
@@ -97,7 +97,7 @@ impl Directory {
     pub(super) fn load(config: &RecipientsConfig) -> Result<Self, RecipientsError> {
         let path = &config.file;
         let directory = Self::parse(&read(path)?, &config.domains)
-            .map_err(|(line, source)| RecipientsError::Line { path: path.clone(), line, source })?;
+            .map_err(|(line, error)| RecipientsError::Line { path: path.clone(), line, error })?;
         directory.check_postmasters(config)?;
         Ok(directory)
     }

@@ -2,3 +2,4 @@
 
 pub mod disk;
 pub mod dns;
+pub mod spool_contract;

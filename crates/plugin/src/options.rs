@@ -50,7 +50,7 @@ use std::sync::Arc;
 
 pub use error::{Errors, Excerpt, Invalid, OptionError, Place};
 pub use quantity::Size;
-pub use read::{Bounded, Found, FromOption, Located, Parsed};
+pub use read::{Bounded, Found, FromOption, Located, OneOrMany, Parsed};
 pub use value::{Entry, Kind, Span, Value};
 
 /// What all tables of a file share.
@@ -90,7 +90,6 @@ impl Options {
     }
 
     /// Begins to read.
-    #[must_use]
     pub fn reader(&self) -> Reader<'_> {
         Reader { options: self, known: Vec::new(), began: self.source.errors.len() }
     }
@@ -105,6 +104,14 @@ impl Options {
     #[must_use]
     pub fn errors(&self) -> &Errors {
         &self.source.errors
+    }
+
+    /// The keys of the table, in order.
+    pub fn keys(&self) -> impl Iterator<Item = Located<&str>> {
+        self.entries.iter().map(|entry| Located {
+            value: entry.key.as_str(),
+            place: Place { path: self.path_of(&entry.key), span: entry.key_span },
+        })
     }
 
     /// Records a mistake in the table as a whole.
@@ -232,54 +239,16 @@ impl<'a> Reader<'a> {
     }
 
     fn report_unknown(&self, entry: &Entry) {
-        let known = self.known.iter().map(String::as_str);
-        let help = match nearest(&entry.key, known.clone()) {
-            Some(key) => format!("did you mean `{key}`?"),
-            None if self.known.is_empty() => "no option is known here".to_owned(),
-            None => {
-                let mut keys: Vec<_> = known.map(|key| format!("`{key}`")).collect();
-                keys.sort();
-                format!("known: {}", keys.join(", "))
-            }
-        };
+        let mut known: Vec<_> = self.known.iter().map(String::as_str).collect();
+        known.sort_unstable();
         self.options.source.errors.push(OptionError {
             place: Place { path: self.options.path_of(&entry.key), span: entry.key_span },
             message: format!("unknown key `{}`", entry.key),
-            help: Some(help),
+            help: Some(error::advice(&entry.key, &known)),
             // A misspelt key may stand before a secret.
             excerpt: Excerpt::UpToSpan,
         });
     }
-}
-
-/// The word that was probably meant: at most a third of its letters wrong, and one swap of
-/// neighbours counts as one.
-fn nearest<'w>(wrong: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    words
-        .map(|word| (distance(wrong, word), word))
-        .filter(|(distance, word)| *distance * 3 <= word.chars().count().max(3))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, word)| word)
-}
-
-/// Optimal string alignment: insertions, deletions, replacements and swaps of neighbours.
-fn distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

@@ -78,6 +78,16 @@ impl Errors {
         Invalid
     }
 
+    /// Records that the word at `place` is none of those that are known there.
+    pub fn report_unknown(&self, place: &Place, word: &str, known: &[&str]) -> Invalid {
+        self.push(OptionError {
+            place: place.clone(),
+            message: format!("`{word}` is not known here"),
+            help: Some(advice(word, known)),
+            excerpt: Excerpt::Line,
+        })
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -108,3 +118,44 @@ impl Errors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration has mistakes")]
 pub struct Invalid;
+
+/// What may have been meant instead of `wrong`.
+pub(super) fn advice(wrong: &str, known: &[&str]) -> String {
+    match nearest(wrong, known) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None if known.is_empty() => "nothing is known here".to_owned(),
+        None => {
+            let known: Vec<_> = known.iter().map(|word| format!("`{word}`")).collect();
+            format!("known: {}", known.join(", "))
+        }
+    }
+}
+
+/// The word that was probably meant, if one is near: at most a third of its letters are wrong.
+fn nearest<'w>(wrong: &str, known: &[&'w str]) -> Option<&'w str> {
+    let near = |word: &&'w str| {
+        let distance = distance(wrong, word);
+        (distance * 3 <= word.chars().count().max(3)).then_some((distance, *word))
+    };
+    known.iter().filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
+/// Optimal string alignment: insertions, deletions, replacements and swaps of neighbours.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}

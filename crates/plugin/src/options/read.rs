@@ -107,12 +107,8 @@ impl<'a> Found<'a> {
         if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text) {
             return Ok(choice.clone());
         }
-        let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
-        let help = match super::nearest(text, choices.iter().map(|(word, _)| *word)) {
-            Some(word) => format!("did you mean `{word}`?"),
-            None => format!("known: {}", words.join(", ")),
-        };
-        Err(self.reject_with(format_args!("`{text}` is not known here"), help))
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        Err(self.source.errors.report_unknown(&self.place(), text, &words))
     }
 
     fn mismatch(&self, expected: &str, found: &Kind) -> Invalid {
@@ -161,6 +157,10 @@ pub trait Bounded: FromOption + PartialOrd {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parsed<T>(pub T);
 
+/// One value, or an array of them: `"x"`, `["x", "y"]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
 /// A value that remembers where it stands, so that its owner can report what is found to be
 /// wrong with it later: a file that is missing, a name that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +180,15 @@ impl<T: FromStr<Err: Display>> FromOption for Parsed<T> {
 impl<T: FromOption> FromOption for Located<T> {
     fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
         Ok(Self { value: T::from_option(found)?, place: found.place() })
+    }
+}
+
+impl<T: FromOption> FromOption for OneOrMany<T> {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        match found.value.kind {
+            Kind::Array(_) => Vec::from_option(found).map(Self),
+            _ => T::from_option(found).map(|one| Self(vec![one])),
+        }
     }
 }
 

@@ -77,6 +77,8 @@ fn reads_every_element_of_an_array() {
         read::<Vec<u8>>([1, 300, -1]),
         Err("key[1]: 300 is not between 0 and 255; key[2]: -1 is not between 0 and 255"),
     );
+    check(read::<OneOrMany<u8>>([1, 2]), Ok("OneOrMany([1, 2])"));
+    check(read::<OneOrMany<u8>>(1), Ok("OneOrMany([1])"));
     check(read::<Vec<u8>>(1), Err("key: expected an array, found an integer"));
 }
 

@@ -1,1 +1,10 @@
-//! TOML configuration with messages that point at the line.
+#![doc = include_str!("../README.md")]
+
+mod file;
+mod report;
+mod role;
+pub mod sections;
+
+pub use file::{ConfigFile, OpenError};
+pub use report::Report;
+pub use role::RoleConfig;

@@ -1,0 +1,104 @@
+//! A role's file, typed.
+
+use std::path::PathBuf;
+
+use merpati_plugin::options::{Located, Options};
+use merpati_types::Domain;
+
+use crate::sections::{Admin, Deliver, Dns, Limits, Listen, Log, Plugin, Spool, Tls, Transport};
+
+/// The configuration of a role.
+#[derive(Clone, Debug)]
+pub struct RoleConfig {
+    /// `hostname`: our name in greetings, traces and reports. Needed.
+    pub hostname: Domain,
+    /// `state_dir`: the directory that is ours to write: spool, admin socket. Needed.
+    pub state_dir: Located<PathBuf>,
+    /// `user`: whom to become once the sockets are bound; needed when started as root.
+    pub user: Option<Located<String>>,
+    /// `[log]`
+    pub log: Log,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[[listen]]`, at least one.
+    pub listeners: Vec<Listen>,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[[policy]]`: the chain, in order.
+    pub policies: Vec<Plugin>,
+    /// `[auth]`: who knows users.
+    pub auth: Option<Plugin>,
+    /// `[spool]`
+    pub spool: Spool,
+    /// `[dns]`
+    pub dns: Dns,
+    /// `[deliver]`
+    pub deliver: Deliver,
+    /// `[[transport]]`: the closest pattern counts; what matches none goes by MX.
+    pub transports: Vec<Transport>,
+}
+
+impl RoleConfig {
+    /// Reads the whole file. What is wrong is recorded in the options' errors, and a stand-in
+    /// takes its place, so that the owners of the sections can go on and check theirs: nothing
+    /// may be served while there are errors.
+    #[must_use]
+    pub fn read(options: &Options) -> Self {
+        let mut reader = options.reader();
+        let hostname = reader.required("hostname");
+        let state_dir = reader
+            .required("state_dir")
+            .unwrap_or_else(|_| Located { value: PathBuf::new(), place: options.place().clone() });
+        let tls = Tls::read(reader.table("tls"));
+        let listen = reader.tables("listen");
+        if listen.is_empty() {
+            reader.reject("listen", "there is no [[listen]] section");
+        }
+        let read = Self {
+            hostname: hostname.unwrap_or_else(|_| stand_in()),
+            user: reader.optional("user"),
+            log: Log::read(reader.table("log")),
+            admin: Admin::read(reader.table("admin"), &state_dir.value),
+            listeners: listen.iter().filter_map(|o| Listen::read(o, &tls).ok()).collect(),
+            limits: Limits::read(reader.table("limits")),
+            policies: plugged(reader.tables("policy"), Plugin::read),
+            auth: reader.table("auth").and_then(|auth| Plugin::read(auth).ok()),
+            spool: Spool::read(reader.table("spool"), &state_dir.value),
+            dns: Dns::read(reader.table("dns")),
+            deliver: Deliver::read(reader.table("deliver")),
+            transports: plugged(reader.tables("transport"), Transport::read),
+            state_dir,
+            tls,
+        };
+        read.report_twins(options);
+        let _ = reader.finish();
+        read
+    }
+
+    /// One address cannot be listened on twice.
+    fn report_twins(&self, options: &Options) {
+        let mut seen = Vec::new();
+        for listen in &self.listeners {
+            for address in &listen.addresses {
+                if seen.contains(&address) {
+                    let message = format_args!("{address} is listened on already");
+                    options.errors().report(&listen.place, message);
+                }
+                seen.push(address);
+            }
+        }
+    }
+}
+
+fn plugged<T, E>(tables: Vec<Options>, read: impl Fn(Options) -> Result<T, E>) -> Vec<T> {
+    tables.into_iter().filter_map(|options| read(options).ok()).collect()
+}
+
+fn stand_in() -> Domain {
+    Domain::parse("localhost").expect("a label is a domain")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! The sections of a role's file.
+//!
+//! Every field tells its key, its default, and where the default comes from.
+
+mod deliver;
+mod limits;
+mod listen;
+mod plugins;
+mod process;
+mod stores;
+
+pub use deliver::{Deliver, OutboundTls};
+pub use limits::Limits;
+pub use listen::{AuthRule, Certificate, Listen, ListenTls, Protocol, Tls};
+pub use plugins::{Plugin, Transport};
+pub use process::{Admin, AdminTcp, Log, LogFormat};
+pub use stores::{Dns, Spool};

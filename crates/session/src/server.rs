@@ -151,7 +151,8 @@ pub enum Question {
 pub enum Verdict {
     /// Yes, with the customary reply.
     Accept,
-    /// Yes, with this text after `250 2.x.x`.
+    /// Yes, with this text in the greeting, or after the code of the reply to MAIL, to RCPT and to
+    /// the message; elsewhere it is [`Verdict::Accept`].
     AcceptWith(String),
     /// No.
     Reject(Rejection),
@@ -191,7 +192,7 @@ impl Session {
     /// A session that begins at `now`.
     #[must_use]
     pub fn new(now: Instant, config: Arc<ServerConfig>, start: Start) -> Self {
-        let framer = LineFramer::new(config.limits.line);
+        let framer = LineFramer::new(config.longest_line());
         let ends = now + config.limits.session;
         let state = State::Greeting { until: now + config.greet_delay };
         Self {
@@ -219,13 +220,17 @@ impl Session {
         self
     }
 
-    /// Bytes came from the peer.
+    /// Bytes came from the peer. A driver that reads while the machine is blocked may hand in
+    /// [`Limits::pipelined`] octets more; beyond them the session ends.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         self.heard = now;
         if matches!(self.state, State::Closing | State::Closed) {
             return;
         }
-        if self.input.len() + bytes.len() > self.config.limits.pipelined.max(bytes.len()) {
+        // Where the machine waits for bytes, what is buffered is part of a line at most.
+        let held = self.waits_for_others() && !self.input.is_empty();
+        if held && self.input.len() + bytes.len() > self.config.limits.pipelined {
+            self.forget_input();
             self.end(&replies::closing(Status::SYNTAX, "too much input before it was asked for"));
             return;
         }
@@ -264,7 +269,8 @@ impl Session {
         self.end(&replies::closing(Status::BAD_CONNECTION, text));
     }
 
-    /// The message's bytes cannot be kept: it is read to its end and then refused with this.
+    /// The message's bytes cannot be kept: it is read to its end and then refused with this. Once
+    /// [`Question::Message`] is open, its answer says so instead.
     pub fn handle_body_error(&mut self, why: Rejection) {
         self.spoil(why);
     }
@@ -273,7 +279,6 @@ impl Session {
     pub fn handle_drain(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
         self.draining = true;
-        self.drain_at_boundary();
     }
 
     /// The peer has closed its side, or the connection broke.
@@ -288,17 +293,21 @@ impl Session {
     /// What to do next.
     pub fn poll_action(&mut self) -> Action {
         loop {
+            // An answer may take its time: what is said already need not wait for it.
+            if !self.out.is_empty() && matches!(self.actions.front(), Some(Action::Ask(_))) {
+                return self.write();
+            }
             if let Some(action) = self.actions.pop_front() {
                 return action;
             }
             if self.out.len() >= OUT_MARK {
                 return self.write();
             }
+            self.drain_at_boundary();
             if !self.proceed() {
                 break;
             }
         }
-        // A question may follow replies to earlier commands: they can go out together.
         if !self.out.is_empty() {
             return self.write();
         }
@@ -341,17 +350,33 @@ impl Session {
     fn proceed_line(&mut self, handle: fn(&mut Self, &[u8])) -> bool {
         match self.framer.next_line(&mut self.input) {
             None => return false,
-            Some(Line::TooLong) => {
-                // The exchange is over, whatever the line was meant to be.
-                if matches!(self.state, State::Auth) {
-                    self.state = State::Ready;
-                    self.framer.set_limit(self.config.limits.line);
-                }
+            // The exchange is over, whatever the line was meant to be.
+            Some(Line::TooLong) if matches!(self.state, State::Auth) => {
+                self.state = State::Ready;
+                self.refuse(&replies::auth_line_too_long(), Counts::Error);
+            }
+            Some(Line::TooLong) => self.refuse(&replies::line_too_long(), Counts::Error),
+            Some(Line::Complete(line)) if self.exceeds(&line) => {
                 self.refuse(&replies::line_too_long(), Counts::Error);
             }
             Some(Line::Complete(line)) => handle(self, &line),
         }
         true
+    }
+
+    /// Whether a line is longer than it may be. The framer lets pass what AUTH may need, whose
+    /// initial response counts as a response does (RFC 4954 §4).
+    fn exceeds(&self, line: &[u8]) -> bool {
+        let is_auth = || line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        line.len() + 2 > self.config.limits.line && !matches!(self.state, State::Auth) && !is_auth()
+    }
+
+    /// Whether something else than the peer has to speak next.
+    fn waits_for_others(&self) -> bool {
+        matches!(
+            self.state,
+            State::Greeting { .. } | State::Asked(_) | State::StartingTls | State::AwaitTls
+        )
     }
 
     fn write(&mut self) -> Action {
@@ -396,7 +421,7 @@ impl Session {
             State::Mail(_)
             | State::Data { fate: Fate::Keep, .. }
             | State::Chunk { message: Chunked { fate: Fate::Keep, .. }, .. }
-            | State::BetweenChunks(_)
+            | State::BetweenChunks(Chunked { fate: Fate::Keep, .. })
             | State::Dropping { then: state::AfterDrop::Mail(_), .. } => true,
             State::Asked(asked) => matches!(
                 asked,
@@ -428,7 +453,11 @@ impl Session {
     }
 
     fn drain_at_boundary(&mut self) {
-        if self.draining && matches!(self.state, State::Strange | State::Ready | State::Auth) {
+        let between = matches!(
+            self.state,
+            State::Greeting { .. } | State::Strange | State::Ready | State::Auth | State::Spoiled
+        );
+        if self.draining && between {
             self.end(&replies::closing(Status::NOT_ACCEPTING, "the server is going down"));
         }
     }

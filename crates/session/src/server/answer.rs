@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use merpati_types::{Rejection, Reply, ReplyCode, Status};
+use merpati_types::{Rejection, Reply, ReplyCode, Severity, Status};
 use merpati_wire::{BdatDecoder, DataDecoder, Last, encode_challenge};
 
 use super::replies::{self, Counts};
@@ -39,7 +39,6 @@ impl Session {
             Asked::Message(transaction) => self.answer_message(&transaction, verdict),
             Asked::Xclient => self.answer_xclient(verdict),
         }
-        self.drain_at_boundary();
     }
 
     fn answer_connect(&mut self, verdict: Verdict) {
@@ -97,7 +96,7 @@ impl Session {
             self.say("334 ");
             self.say(&encode_challenge(&challenge));
             self.say("\r\n");
-            self.await_auth_line();
+            self.state = State::Auth;
             return;
         }
         match refusal(verdict) {
@@ -105,15 +104,17 @@ impl Session {
                 self.authenticated = true;
                 self.say(replies::AUTH_OK);
             }
+            // That the back end is away is not the client's mistake.
+            Err(why) if why.severity() == Severity::Transient => self.refuse(&why, Counts::No),
             Err(why) => self.refuse(&why, Counts::Error),
         }
     }
 
     fn answer_mail(&mut self, transaction: Transaction, verdict: Verdict) {
         match refusal(verdict) {
-            Ok(_) => {
+            Ok(text) => {
                 self.state = State::Mail(transaction);
-                self.say(replies::SENDER_OK);
+                self.accept(replies::SENDER_OK, Status::ADDRESS, text);
             }
             Err(why) => {
                 self.state = State::Ready;
@@ -125,10 +126,10 @@ impl Session {
 
     fn answer_rcpt(&mut self, mut transaction: Transaction, verdict: Verdict) {
         match refusal(verdict) {
-            Ok(_) => {
+            Ok(text) => {
                 transaction.accepted += 1;
                 self.state = State::Mail(transaction);
-                self.say(replies::RECIPIENT_OK);
+                self.accept(replies::RECIPIENT_OK, Status::RECIPIENT_OK, text);
             }
             Err(why) => {
                 transaction.refused += 1;
@@ -190,7 +191,9 @@ impl Session {
     }
 
     fn answer_message(&mut self, transaction: &Transaction, verdict: Verdict) {
-        if let Verdict::PerRecipient(results) = verdict {
+        if let Verdict::PerRecipient(ref results) = verdict
+            && self.config.protocol == super::Protocol::Lmtp
+        {
             self.answer_each(transaction, results);
             return;
         }
@@ -198,10 +201,7 @@ impl Session {
             Ok(text) => {
                 self.state = State::Ready;
                 for _ in 0..self.replies_to_message(transaction) {
-                    match &text {
-                        Some(text) => self.positive(250, Some(Status::UNDEFINED), text),
-                        None => self.say(replies::MESSAGE_OK),
-                    }
+                    self.accept(replies::MESSAGE_OK, Status::UNDEFINED, text.clone());
                 }
             }
             Err(why) => {
@@ -211,16 +211,16 @@ impl Session {
         }
     }
 
-    fn answer_each(&mut self, transaction: &Transaction, results: Vec<Result<(), Rejection>>) {
+    fn answer_each(&mut self, transaction: &Transaction, results: &[Result<(), Rejection>]) {
         self.state = State::Ready;
         if results.iter().all(Result::is_err) {
             self.actions.push_back(Action::Aborted);
         }
-        let mut results = results.into_iter();
+        let mut results = results.iter();
         for _ in 0..self.replies_to_message(transaction) {
             match results.next() {
                 Some(Ok(())) => self.say(replies::MESSAGE_OK),
-                Some(Err(why)) => self.refuse(&why, Counts::No),
+                Some(Err(why)) => self.refuse(why, Counts::No),
                 None => self.refuse(&replies::confused(), Counts::No),
             }
         }
@@ -237,6 +237,14 @@ impl Session {
                 self.state = State::Strange;
                 self.refuse(&why, Counts::Error);
             }
+        }
+    }
+
+    /// The customary reply, or 250 with a text of the driver's.
+    fn accept(&mut self, customary: &str, status: Status, text: Option<String>) {
+        match text {
+            Some(text) => self.positive(250, Some(status), &text),
+            None => self.say(customary),
         }
     }
 

@@ -101,7 +101,6 @@ impl Session {
         for _ in 0..self.replies_to_message(transaction) {
             self.refuse(why, Counts::No);
         }
-        self.drain_at_boundary();
     }
 
     pub(super) fn replies_to_message(&self, transaction: &Transaction) -> u32 {

@@ -2,13 +2,12 @@
 
 use merpati_types::{BodyType, ForwardPath, Rejection, ReversePath};
 use merpati_wire::{
-    AUTH_LINE_MINIMUM, AuthResponse, Command, CommandError, HelloName, Last, MailParams,
-    RcptParams, Xclient,
+    AuthResponse, Command, CommandError, HelloName, Last, MailParams, RcptParams, Xclient,
 };
 
 use super::replies::{self, Counts};
 use super::state::{AfterDrop, Asked, HelloKind, State, Transaction};
-use super::{Auth, Channel, Protocol, Question, Session, StartTls, XclientRight};
+use super::{Action, Auth, Channel, Protocol, Question, Session, StartTls, XclientRight};
 
 impl Session {
     pub(super) fn handle_line(&mut self, line: &[u8]) {
@@ -44,7 +43,6 @@ impl Session {
                     self.state = State::Ready;
                 }
                 self.say(replies::RESET);
-                self.drain_at_boundary();
             }
             Command::Noop => self.say(replies::NOOP),
             Command::Vrfy(_) => self.say(replies::VRFY),
@@ -106,6 +104,9 @@ impl Session {
         if params.requiretls {
             return Err((replies::parameter_not_offered("REQUIRETLS"), Counts::Error));
         }
+        if params.auth.is_some() && self.config.mechanisms.is_empty() {
+            return Err((replies::parameter_not_offered("AUTH"), Counts::Error));
+        }
         if params.size.is_some_and(|size| size > self.config.limits.message) {
             return Err((replies::too_big(), Counts::No));
         }
@@ -137,8 +138,8 @@ impl Session {
     fn data(&mut self) {
         match &self.state {
             State::Mail(transaction) if transaction.accepted == 0 => {
-                let why = no_recipients(transaction);
-                self.refuse(&why, Counts::No);
+                let (why, counts) = no_recipients(transaction);
+                self.refuse(&why, counts);
             }
             State::Mail(transaction) if transaction.body == BodyType::BinaryMime => {
                 // RFC 3030 §3: BINARYMIME travels by BDAT only.
@@ -172,8 +173,16 @@ impl Session {
                 self.state = State::Chunk { message, last };
             }
             State::Mail(transaction) => {
-                let why = no_recipients(&transaction);
-                self.drop_chunk(size, why, Counts::Error, AfterDrop::Mail(transaction));
+                let (why, counts) = no_recipients(&transaction);
+                let then = match last {
+                    Last::Yes => AfterDrop::Mail(transaction),
+                    // The rest of a message whose beginning is lost must not pass for a message.
+                    Last::No => {
+                        self.actions.push_back(Action::Aborted);
+                        AfterDrop::Spoiled
+                    }
+                };
+                self.drop_chunk(size, why, counts, then);
             }
             State::Spoiled => {
                 let why = replies::sequence("an earlier chunk was refused; RSET first");
@@ -191,8 +200,10 @@ impl Session {
     }
 
     fn starttls(&mut self) {
-        if self.channel == Channel::Encrypted || self.config.starttls == StartTls::Absent {
+        if self.config.starttls == StartTls::Absent {
             self.refuse(&replies::not_implemented(), Counts::Error);
+        } else if self.channel == Channel::Encrypted {
+            self.refuse(&replies::sequence("TLS is on already"), Counts::Error);
         } else if !matches!(self.state, State::Ready | State::Strange) {
             self.refuse(&replies::sequence("a transaction is open"), Counts::Error);
         } else if !self.input.is_empty() {
@@ -229,7 +240,6 @@ impl Session {
 
     /// A line of an exchange: what follows a 334.
     pub(super) fn handle_auth_line(&mut self, line: &[u8]) {
-        self.framer.set_limit(self.config.limits.line);
         match AuthResponse::parse(line) {
             Ok(AuthResponse::Data(data)) => self.ask(Asked::Auth, Question::AuthData(data)),
             Ok(AuthResponse::Cancelled) => {
@@ -243,12 +253,6 @@ impl Session {
         }
     }
 
-    /// The next line may be an AUTH response, which is longer than a command (RFC 4954 §4).
-    pub(super) fn await_auth_line(&mut self) {
-        self.framer.set_limit(AUTH_LINE_MINIMUM.max(self.config.limits.line));
-        self.state = State::Auth;
-    }
-
     fn xclient(&mut self, attributes: Xclient) {
         if self.start.xclient == XclientRight::Refused {
             self.refuse(&replies::not_implemented(), Counts::Error);
@@ -260,10 +264,11 @@ impl Session {
     }
 }
 
-fn no_recipients(transaction: &Transaction) -> Rejection {
+/// A client that pipelines cannot know yet that all its recipients were refused.
+fn no_recipients(transaction: &Transaction) -> (Rejection, Counts) {
     if transaction.refused == 0 {
-        replies::sequence("RCPT first")
+        (replies::sequence("RCPT first"), Counts::Error)
     } else {
-        replies::no_recipients()
+        (replies::no_recipients(), Counts::No)
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use merpati_wire::{COMMAND_LINE_MINIMUM, Capabilities, Limits as LimitsKeyword, SizeLimit};
+use merpati_wire::{
+    AUTH_LINE_MINIMUM, COMMAND_LINE_MINIMUM, Capabilities, Limits as LimitsKeyword, SizeLimit,
+};
 
 /// The protocol that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +42,8 @@ pub enum Auth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest command line with its CRLF, in octets. RFC 5321 §4.5.3.1.4 asks for 512 and
-    /// each extension for some more; the default is 4,096.
+    /// each extension for some more; the default is 4,096. AUTH and its responses may have 12,288
+    /// (RFC 4954 §4) in any case.
     pub line: usize,
     /// The largest message, in octets. Default 50 MiB. Also offered as SIZE (RFC 1870).
     pub message: u64,
@@ -115,6 +118,12 @@ impl Default for ServerConfig {
 }
 
 impl ServerConfig {
+    /// The longest line that is read: responses of AUTH are longer than commands.
+    pub(super) fn longest_line(&self) -> usize {
+        let auth = if self.mechanisms.is_empty() { 0 } else { AUTH_LINE_MINIMUM };
+        self.limits.line.max(auth)
+    }
+
     /// What is offered over a channel of this kind, to a peer that may or may not be
     /// authenticated already.
     pub(super) fn capabilities(&self, encrypted: bool, authenticated: bool) -> Capabilities {

@@ -139,12 +139,14 @@ pub(super) fn command(error: &CommandError) -> Option<Rejection> {
     })
 }
 
+pub(super) fn auth_line_too_long() -> Rejection {
+    code(RejectCode::C500, Status::AUTH_LINE_TOO_LONG, "authentication line too long")
+}
+
 /// A malformed line of an AUTH exchange.
 pub(super) fn auth_line(error: AuthLineError) -> Rejection {
     match error {
-        AuthLineError::TooLong { .. } => {
-            code(RejectCode::C500, Status::AUTH_LINE_TOO_LONG, "authentication line too long")
-        }
+        AuthLineError::TooLong { .. } => auth_line_too_long(),
         _ => code(RejectCode::C501, Status::SYNTAX, "not base64"),
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use merpati_types::{RejectCode, Rejection, Status};
 
 use super::{
-    Action, Auth, Channel, Question, ServerConfig, Session, Start, StartTls, Verdict, XclientRight,
+    Action, Auth, Channel, Protocol, Question, ServerConfig, Session, Start, StartTls, Verdict,
+    XclientRight,
 };
 
 /// A driver with simple rules: `nobody@` is refused, `x` is a wrong password.
@@ -183,13 +184,13 @@ fn bad_input_gets_the_right_reply() {
         ("MAIL FROM:<a@b> SIZE=x\r\n", "501 5.5.4 parameter SIZE has a bad value\n"),
         ("MAIL FROM:<a@b> SIZE=99999999999\r\n", "552 5.3.4 message exceeds the size limit\n"),
         ("MAIL FROM:<a@b> REQUIRETLS\r\n", "555 5.5.4 parameter REQUIRETLS is not offered\n"),
+        ("STARTTLS x\r\n", "501 5.5.4 syntax: STARTTLS\n"),
         ("MAIL FROM:<a@@b>\r\n", "501 5.1.7 malformed sender address\n"),
         ("AUTH PLAIN eA==\r\n", "530 5.7.0 issue STARTTLS first\n"),
         ("VRFY bob\r\n", "252 2.5.0 cannot verify, but will take a message\n"),
         ("EXPN list\r\n", "502 5.5.1 command not implemented\n"),
-        ("STARTTLS\r\nNOOP\r\n", ""),
     ];
-    for (input, expected) in &cases[..cases.len() - 1] {
+    for (input, expected) in cases {
         check(input.as_bytes(), expected, &[]);
     }
     let none = format!("{MAIL}DATA\r\n");
@@ -237,6 +238,42 @@ fn a_refused_chunk_spoils_the_message_until_rset() {
     check_with(&small, Channel::Plain, input.as_bytes(), &expected, &[]);
 }
 
+/// The rest of a message whose beginning is lost must not pass for a message.
+#[test]
+fn a_chunk_before_any_recipient_spoils_the_message_too() {
+    let input = format!("{MAIL}BDAT 1\r\na{RCPT}BDAT 1 LAST\r\nbRSET\r\n{MAIL}");
+    let expected = "250 2.1.0 sender ok\n503 5.5.1 RCPT first\n503 5.5.1 MAIL first\n503 5.5.1 an \
+                    earlier chunk was refused; RSET first\n250 2.0.0 flushed\n250 2.1.0 sender ok\n";
+    check(input.as_bytes(), expected, &[]);
+    // A whole message in one chunk loses nothing but itself.
+    let input = format!("{MAIL}BDAT 1 LAST\r\na{RCPT}BDAT 3 LAST\r\nb\r\n");
+    let expected =
+        format!("250 2.1.0 sender ok\n503 5.5.1 RCPT first\n250 2.1.5 recipient ok\n{KEPT}");
+    check(input.as_bytes(), &expected, &[b"b\r\n"]);
+}
+
+/// One read may hold the end of a line, and more octets than may wait for an answer.
+#[test]
+fn what_can_be_worked_off_at_once_is_not_waiting() {
+    let mut driver = Driver::new(config(), Channel::Plain);
+    driver.send(b"NOOP\r\nNO");
+    driver.said.clear();
+    let noops = 128 * 1024 / 6;
+    driver.send(format!("OP\r\n{}", "NOOP\r\n".repeat(noops)).as_bytes());
+    assert_eq!(driver.said.matches("250 2.0.0 ok").count(), noops + 1);
+
+    // While the machine is blocked they do wait.
+    let now = Instant::now();
+    let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused };
+    let mut session = Session::new(now, Arc::new(config()), start);
+    assert!(matches!(session.poll_action(), Action::Ask(Question::Connect { .. })));
+    session.handle_bytes(now, &[b'x'; 128 * 1024]);
+    assert!(matches!(session.poll_action(), Action::Blocked));
+    session.handle_bytes(now, b"x");
+    assert!(matches!(session.poll_action(), Action::Write(_)));
+    assert!(matches!(session.poll_action(), Action::Close));
+}
+
 #[test]
 fn sizes_are_bounded() {
     let mut small = config();
@@ -273,6 +310,14 @@ fn authentication_follows_its_rules() {
     );
     run("AUTH PLAIN\r\n!\r\n", "334 Z28=\n501 5.5.2 not base64\n");
     run("AUTH PLAIN eA==\r\n", "535 5.7.8 wrong\n");
+    let longer = "A".repeat(8_000);
+    run(&format!("AUTH PLAIN {longer}\r\n"), "235 2.7.0 authenticated\n");
+    run(&format!("AUTH PLAIN\r\n{longer}\r\n"), "334 Z28=\n235 2.7.0 authenticated\n");
+    run(&format!("NOOP {longer}\r\n"), "500 5.5.2 line too long\n");
+    run(
+        &format!("AUTH PLAIN\r\n{longer}{longer}\r\nNOOP\r\n"),
+        "334 Z28=\n500 5.5.6 authentication line too long\n250 2.0.0 ok\n",
+    );
     run("AUTH NTLM\r\n", "504 5.5.4 mechanism is not offered\n");
 }
 
@@ -312,4 +357,33 @@ fn silence_and_drain_end_the_session() {
     let expected = format!("{GO}{KEPT}421 4.3.2 the server is going down\n").replace('\n', "\r\n");
     assert_eq!(driver.said, expected);
     assert!(driver.closed && driver.kept == [b""]);
+
+    // A transaction that is spoilt is not worth waiting for, nor is one not begun.
+    for input in ["", &format!("EHLO c\r\n{MAIL}BDAT 1\r\na")] {
+        let mut driver = Driver::new(config(), Channel::Plain);
+        driver.send(input.as_bytes());
+        driver.said.clear();
+        driver.session.handle_drain(driver.now);
+        driver.turn();
+        assert_eq!(driver.said, "421 4.3.2 the server is going down\r\n");
+    }
+}
+
+/// Over SMTP one reply answers for all, so that it cannot be one of many.
+#[test]
+fn an_answer_that_does_not_fit_is_a_temporary_failure() {
+    for (protocol, hello, expected) in [
+        (Protocol::Smtp, "EHLO c\r\n", "451 4.3.0 temporary failure, try again later\r\n"),
+        (Protocol::Lmtp, "LHLO c\r\n", "250 2.0.0 message accepted\r\n"),
+    ] {
+        let config = ServerConfig { protocol, ..config() };
+        let mut driver = Driver::new(config, Channel::Plain);
+        driver.send(format!("{hello}{MAIL}{RCPT}DATA\r\n").as_bytes());
+        driver.said.clear();
+        driver.session.handle_bytes(driver.now, b".\r\n");
+        assert!(matches!(driver.session.poll_action(), Action::Ask(Question::Message { .. })));
+        driver.session.answer(driver.now, Verdict::PerRecipient(vec![Ok(())]));
+        driver.turn();
+        assert_eq!(driver.said, expected);
+    }
 }

@@ -115,19 +115,13 @@ impl Shared {
         if !ours {
             return Outcome::CONTINUE;
         }
+        let detail = self.config.separator.and_then(|separator| local.split_detail(separator));
         if directory.knows(local.as_str(), domain)
-            || self.knows_without_detail(&directory, recipient)
+            || detail.is_some_and(|(user, _)| directory.knows(user, domain))
         {
             return Decision::Accept.into();
         }
         Rejection::permanent(Status::NO_MAILBOX, "no such mailbox here").into()
-    }
-
-    fn knows_without_detail(&self, directory: &Directory, recipient: &Recipient) -> bool {
-        let Some(separator) = self.config.separator else { return false };
-        let address = &recipient.address;
-        let (user, _) = address.local().split_detail(separator).unwrap_or_default();
-        !user.is_empty() && address.host().domain().is_some_and(|d| directory.knows(user, d))
     }
 
     /// RFC 5321 §4.5.1: there is always one. Loading the directory has made sure of it.

@@ -107,7 +107,8 @@ fn name_server(address: &SocketAddr) -> NameServerConfig {
 
 fn set_options(options: &mut ResolverOpts, config: &DnsConfig) {
     options.timeout = config.timeout;
-    options.attempts = config.attempts.max(1);
+    // Theirs counts the repetitions only.
+    options.attempts = config.attempts.saturating_sub(1);
     options.cache_size = config.cache;
     options.positive_max_ttl = Some(config.max_ttl);
     options.negative_max_ttl = Some(config.max_negative_ttl);

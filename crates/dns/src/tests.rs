@@ -144,6 +144,19 @@ async fn silence_ends_with_the_attempts_or_at_the_limit() {
 }
 
 #[tokio::test]
+async fn a_silent_server_is_asked_as_often_as_told() {
+    for attempts in [1, 3] {
+        let timeout = Duration::from_millis(30);
+        let config = DnsConfig { timeout, attempts, ..DnsConfig::default() };
+        let fixture = Fixture::with(ZONE, config).await;
+        let _ = fixture.resolver.mx(&domain("mute.test")).await;
+        // On a busy machine the time may be up before the server has read the last query.
+        tokio::task::yield_now().await;
+        assert_eq!(fixture.server.asked().len(), attempts);
+    }
+}
+
+#[tokio::test]
 async fn names_and_texts() {
     let fixture = Fixture::new().await;
     for (address, expected) in

@@ -13,6 +13,8 @@ mod open;
 mod operate;
 mod spool;
 mod state;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use open::{OpenError, Options, Report};

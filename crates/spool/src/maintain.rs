@@ -27,6 +27,9 @@ pub(crate) enum Work {
     Unlink(MessageId),
     /// Make a last checkpoint and end.
     Close,
+    /// Do now what is done from time to time, and say when it is done.
+    #[cfg(test)]
+    Tick(std::sync::mpsc::Sender<()>),
 }
 
 /// The maintenance thread's own state.
@@ -51,6 +54,12 @@ impl Maintenance {
                 Ok(Work::Land(flight)) => self.land(flight),
                 Ok(Work::Unlink(id)) => self.unlink(id),
                 Ok(Work::Close) | Err(RecvTimeoutError::Disconnected) => break,
+                #[cfg(test)]
+                Ok(Work::Tick(done)) => {
+                    self.next_checkpoint = Instant::now();
+                    self.tick();
+                    let _ = done.send(());
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.tick();
                     next_tick = Instant::now() + TICK;

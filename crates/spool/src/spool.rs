@@ -58,6 +58,19 @@ impl DiskSpool {
         crate::open::open(directory, options)
     }
 
+    /// Has the maintenance thread do all it has to do.
+    #[cfg(test)]
+    pub(crate) fn tick(&self) {
+        let (done, ticked) = std::sync::mpsc::channel();
+        self.inner.work.send(Work::Tick(done)).expect("the thread runs");
+        ticked.recv().expect("the thread runs");
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     pub(crate) fn new(inner: Arc<Inner>, maintenance: JoinHandle<()>) -> Self {
         Self { inner, maintenance: Arc::new(Mutex::new(Some(maintenance))) }
     }

@@ -1,0 +1,89 @@
+//! The spool on a simulated disk: power cuts, failed operations, a forgetful index.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use merpati_journal::{Disk, DiskFile};
+use merpati_store::MemoryStore;
+use merpati_testkit::disk::SimDisk;
+
+use crate::open::{Options, Places, Report, open_on};
+use crate::spool::DiskSpool;
+
+mod crash;
+mod space;
+
+/// A part of a simulated disk, told apart by the beginning of its names.
+#[derive(Clone)]
+struct Part {
+    disk: SimDisk,
+    prefix: &'static str,
+}
+
+impl Part {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+impl Disk for Part {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(&self.name(name))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(&self.name(name))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = self.disk.list()?;
+        let mine = names.iter().filter_map(|name| name.strip_prefix(self.prefix));
+        Ok(mine.map(str::to_owned).collect())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(&self.name(from), &self.name(to))
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        self.disk.unlink(&self.name(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        self.disk.free_space()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock()
+    }
+}
+
+fn options() -> Options {
+    let journal = merpati_journal::Options { segment_size: 4096, salt: 7, ..Default::default() };
+    Options {
+        small_body: 300,
+        memory: 1 << 20,
+        min_free: 0,
+        checkpoint_every: Duration::from_secs(3600),
+        journal,
+        ..Options::default()
+    }
+}
+
+fn try_open(
+    disk: &SimDisk,
+    index: &MemoryStore,
+) -> Result<(DiskSpool, Report), crate::open::OpenError> {
+    let part = |prefix| Arc::new(Part { disk: disk.clone(), prefix });
+    let places = Places { journal: part("j-"), bodies: part("b-"), index: Arc::new(index.clone()) };
+    open_on(places, options())
+}
+
+fn open(disk: &SimDisk, index: &MemoryStore) -> (DiskSpool, Report) {
+    try_open(disk, index).expect("opens")
+}

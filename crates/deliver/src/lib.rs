@@ -1,3 +1,13 @@
-//! Queue runner, connection pool and transports; drives the client session.
+#![doc = include_str!("../README.md")]
 
+mod config;
 pub mod maildir;
+mod report;
+pub mod runner;
+pub mod smtp;
+mod transports;
+
+pub use runner::{Runner, RunnerParts};
+pub use transports::{
+    Destination, Discard, Surroundings, TransportTable, TransportTables, by_mx, stock,
+};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult};
+use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{Deliverer, Job, async_trait};
 use merpati_types::{
@@ -86,7 +86,7 @@ impl Deliverer for Maildir {
         for (place, recipient) in job.parcel.recipients() {
             outcomes.push(match self.store(&job, place, recipient).await {
                 Ok(path) => DeliveryOutcome {
-                    result: DeliveryResult::Delivered { dsn_passed_on: false },
+                    result: DeliveryResult::Delivered(Handover::Final),
                     remote: None,
                     diagnostic: format!("stored as {}", path.display()),
                 },

@@ -23,11 +23,7 @@ pub struct DeliveryOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryResult {
     /// The next host has taken responsibility, or the message is in its mailbox.
-    Delivered {
-        /// Whether the next hop will itself send DSNs (RFC 3461 §4.2): then no "relayed" DSN
-        /// is due.
-        dsn_passed_on: bool,
-    },
+    Delivered(Handover),
     /// Try again.
     Deferred {
         /// What went wrong.
@@ -40,6 +36,17 @@ pub enum DeliveryResult {
         /// What went wrong.
         status: EnhancedStatus,
     },
+}
+
+/// Who reports on a delivered message from here on (RFC 3461 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The message is where it was going; a report of success is ours to send.
+    Final,
+    /// The next hop knows no DSN: we say "relayed", if success was asked for.
+    Relayed,
+    /// The next hop knows DSN and has been told what is wanted: nothing is ours.
+    PassedOn,
 }
 
 /// Why a delivery is deferred: the retry schedule differs.

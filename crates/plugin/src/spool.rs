@@ -198,6 +198,8 @@ pub struct Parcel {
     pub due: Timestamp,
     /// Whether the sender was told of the delay.
     pub warned: bool,
+    /// Whether an operator gave it up: it is not attempted any more, but bounced.
+    pub expired: bool,
     /// Why the last attempt failed.
     pub last_reason: Option<String>,
     /// An attempt whose final dot was sent and whose reply we never saw: this host may have the

@@ -37,6 +37,7 @@ impl LiveParcel {
             attempts: state.attempts,
             due: state.due,
             warned: state.warned,
+            expired: state.expired,
             last_reason: state.held.clone().or_else(|| state.last_reason.clone()),
             unknown_at: state.unknown_at.clone(),
         }

@@ -1,0 +1,394 @@
+//! Delivery over SMTP and LMTP: by MX, or to one configured host.
+
+mod connection;
+mod outcome;
+mod pool;
+mod stream;
+mod tls;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
+use merpati_plugin::{Deliverer, Job, ResolveError, Resolver, async_trait};
+use merpati_route::{
+    AddressAnswer, Hop, Mx, MxAnswer, NoRoute, OwnNames, Plan, addresses_in_order, mx_candidates,
+};
+use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
+use merpati_types::{Domain, Host, Recipient, Severity, Status};
+use tokio::sync::Semaphore;
+
+pub use connection::Credentials;
+pub use tls::{Roots, RootsError, TlsPolicy};
+
+use connection::{Connection, Dial, DialError, Sent};
+use outcome::{Tally, unsettled};
+use pool::{Key, Pool};
+use stream::Endpoint;
+
+/// How long a failed handshake is remembered, and mail to that address sent in the clear.
+const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
+/// The most recipients of one transaction, unless the server names fewer (RFC 9422). RFC 5321
+/// §4.5.3.1.8 promises 100.
+const RECIPIENT_LIMIT: usize = 100;
+/// The most look-ups that run at once for one transport.
+const LOOKUPS: usize = 64;
+
+/// Where a transport leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the mail exchangers of the recipient's domain.
+    Mx,
+    /// To this host, whatever the domain.
+    Host(Host),
+    /// To this Unix socket.
+    Unix(PathBuf),
+}
+
+/// A transport's configuration.
+#[derive(Clone, Debug)]
+pub struct SmtpConfig {
+    /// The transport's name.
+    pub name: String,
+    /// SMTP or LMTP.
+    pub protocol: Protocol,
+    /// Where it leads.
+    pub target: Target,
+    /// The port.
+    pub port: u16,
+    /// The name we give in hello.
+    pub hello: String,
+    /// What is wanted of TLS.
+    pub tls: TlsPolicy,
+    /// Who we are to the server.
+    pub credentials: Option<Credentials>,
+    /// Names by which an MX host is ourselves.
+    pub own_names: Vec<Domain>,
+}
+
+/// Delivers over SMTP or LMTP.
+#[derive(Clone)]
+pub struct Smtp(Arc<Inner>);
+
+struct Inner {
+    config: SmtpConfig,
+    own: OwnNames,
+    resolver: Arc<dyn Resolver>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    /// With STARTTLS as the policy wants it, and without.
+    session: Arc<ClientConfig>,
+    clear_session: Arc<ClientConfig>,
+    pool: Pool,
+    broken_tls: Mutex<HashMap<IpAddr, Instant>>,
+    lookups: Semaphore,
+}
+
+impl Smtp {
+    /// A transport with this configuration.
+    ///
+    /// # Errors
+    /// [`RootsError`], when the configured roots cannot be used.
+    pub fn new(config: SmtpConfig, resolver: Arc<dyn Resolver>) -> Result<Self, RootsError> {
+        let tls = config.tls.client_config()?;
+        let session = |tls| {
+            let hello = config.hello.clone();
+            let protocol = config.protocol;
+            Arc::new(ClientConfig { protocol, hello, tls, ..ClientConfig::default() })
+        };
+        let wanted = match &config.tls {
+            TlsPolicy::Never | TlsPolicy::Implicit(_) => Tls::Never,
+            TlsPolicy::Opportunistic => Tls::IfOffered,
+            TlsPolicy::Encrypt | TlsPolicy::Verify(_) => Tls::Required,
+        };
+        Ok(Self(Arc::new(Inner {
+            own: OwnNames::new(config.own_names.iter().cloned()),
+            resolver,
+            tls,
+            session: session(wanted),
+            clear_session: session(Tls::Never),
+            pool: Pool::default(),
+            broken_tls: Mutex::default(),
+            lookups: Semaphore::new(LOOKUPS),
+            config,
+        })))
+    }
+}
+
+#[async_trait]
+impl Deliverer for Smtp {
+    fn name(&self) -> &str {
+        &self.0.config.name
+    }
+
+    async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
+        let inner = &self.0;
+        inner.sweep();
+        let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
+        match inner.endpoints(&job).await {
+            Ok(endpoints) => {
+                for (endpoint, host) in endpoints {
+                    if tally.is_settled() {
+                        break;
+                    }
+                    let key = Key { endpoint, host };
+                    inner.attempt(&key, &job, &mut tally).await;
+                }
+            }
+            Err(no_route) => {
+                tracing::info!(id = %job.parcel.id, %no_route, "no route");
+                let class = DeferClass::Dns;
+                let outcome = DeliveryOutcome::refused(&no_route.to_rejection(), class);
+                tally.settle_all(&outcome);
+            }
+        }
+        tally.finish()
+    }
+}
+
+impl Inner {
+    /// Every address to try, in order, with the host's name.
+    async fn endpoints(&self, job: &Job) -> Result<Vec<(Endpoint, String)>, NoRoute> {
+        let plan = match &self.config.target {
+            Target::Unix(path) => {
+                return Ok(vec![(Endpoint::Unix(path.clone()), "localhost".to_owned())]);
+            }
+            Target::Host(Host::Literal(address)) => Plan::literal(*address, self.config.port),
+            Target::Host(Host::Domain(domain)) => {
+                let why = "configured".to_owned();
+                let answer = self.addresses(domain).await;
+                Plan::of(domain, [(domain.clone(), answer, why)], self.config.port)?
+            }
+            Target::Mx => self.plan_mx(job).await?,
+        };
+        tracing::debug!(id = %job.parcel.id, %plan, "route");
+        let flat = |hop: Hop| {
+            let port = hop.port;
+            let name = hop.host.map(|host| host.as_ascii().to_owned());
+            hop.addresses.into_iter().map(move |address| {
+                let name = name.clone().unwrap_or_else(|| address.to_string());
+                (Endpoint::Tcp((address, port).into()), name)
+            })
+        };
+        Ok(plan.hops.into_iter().flat_map(flat).collect())
+    }
+
+    async fn plan_mx(&self, job: &Job) -> Result<Plan, NoRoute> {
+        let text = job.parcel.next_hop.as_str();
+        let domain = match Host::parse(text) {
+            Ok(Host::Domain(domain)) => domain,
+            Ok(Host::Literal(address)) => return Ok(Plan::literal(address, self.config.port)),
+            Err(_) => {
+                // Next hops are made from hosts; what cannot be read back was damaged.
+                let domain = Domain::parse("invalid").expect("it is a domain");
+                return Err(NoRoute::NoDomain(domain));
+            }
+        };
+        // A constant for one message, so that its attempts go through the hosts in one order.
+        let seed = job.parcel.id.message.as_u64();
+        let candidates = mx_candidates(&domain, self.mx(&domain).await, &self.own, seed)?;
+        let mut hosts = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let why = match candidate.preference {
+                Some(preference) => format!("MX {preference} of {domain}"),
+                None => format!("{domain} has no MX"),
+            };
+            let answer = self.addresses(&candidate.host).await;
+            hosts.push((candidate.host, answer, why));
+        }
+        Plan::of(&domain, hosts, self.config.port)
+    }
+
+    async fn mx(&self, domain: &Domain) -> MxAnswer {
+        let _permit = self.lookups.acquire().await;
+        match self.resolver.mx(domain).await {
+            Ok(answer) => MxAnswer::Records(
+                answer
+                    .records
+                    .into_iter()
+                    .map(|mx| Mx { preference: mx.preference, host: mx.exchange })
+                    .collect(),
+            ),
+            Err(ResolveError::NullMx) => MxAnswer::Null,
+            Err(ResolveError::NoData) => MxAnswer::NoRecords,
+            Err(ResolveError::NxDomain) => MxAnswer::NoName,
+            Err(error) => MxAnswer::Temporary(error.to_string()),
+        }
+    }
+
+    async fn addresses(&self, host: &Domain) -> AddressAnswer {
+        let _permit = self.lookups.acquire().await;
+        match self.resolver.addresses(host).await {
+            Ok(answer) => AddressAnswer::Found(addresses_in_order(answer.records)),
+            Err(ResolveError::NoData | ResolveError::NxDomain) => AddressAnswer::None,
+            Err(error) => AddressAnswer::Temporary(error.to_string()),
+        }
+    }
+
+    /// Tries one address with every recipient that is not settled.
+    async fn attempt(&self, key: &Key, job: &Job, tally: &mut Tally) {
+        // A connection that waited may have been closed by the other side meanwhile; then a
+        // fresh one is tried, once.
+        let mut kept = self.pool.take(key);
+        loop {
+            let reused = kept.is_some();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => match self.open(key).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        tracing::info!(id = %job.parcel.id, host = %key.host, %error, "no session");
+                        tally.note(unsettled(&key.host, &error));
+                        return;
+                    }
+                },
+            };
+            let round = self.transactions(&mut connection, job, tally).await;
+            match round {
+                Round::Done => {
+                    if let Some(spent) = self.pool.put(key.clone(), connection) {
+                        tokio::spawn(spent.quit());
+                    }
+                    return;
+                }
+                Round::Lost { anything_said: false } if reused => {}
+                Round::Lost { .. } => return,
+            }
+        }
+    }
+
+    /// Sends the message over one connection, in as many transactions as the server's limit on
+    /// recipients asks for.
+    async fn transactions(
+        &self,
+        connection: &mut Connection,
+        job: &Job,
+        tally: &mut Tally,
+    ) -> Round {
+        let offered = connection.offered().limits.and_then(|limits| limits.rcpt_max);
+        let limit = offered.map_or(RECIPIENT_LIMIT, |max| RECIPIENT_LIMIT.min(max as usize));
+        let handover = match (self.config.protocol, connection.offered().dsn) {
+            (Protocol::Lmtp, _) => Handover::Final,
+            (Protocol::Smtp, true) => Handover::PassedOn,
+            (Protocol::Smtp, false) => Handover::Relayed,
+        };
+        let peer = connection.peer.clone();
+        // Every recipient once over this connection; those deferred may have another host's turn.
+        let open = tally.open();
+        for batch in open.chunks(limit.max(1)) {
+            let outgoing = outgoing(job, tally.recipients(batch));
+            match connection.send(outgoing, job.message.as_ref(), job.notes.as_ref()).await {
+                Sent::Finished(outcomes) => {
+                    for (&place, outcome) in batch.iter().zip(outcomes) {
+                        tally.hear(place, &outcome, &peer, handover);
+                    }
+                }
+                Sent::Mismatch(mismatch) => {
+                    let (status, severity) = outcome::of_mismatch(mismatch);
+                    let outcome = DeliveryOutcome {
+                        result: DeliveryResult::Failed { status: status.with(severity) },
+                        remote: Some(peer.clone()),
+                        diagnostic: mismatch.to_string(),
+                    };
+                    tally.settle(batch, &outcome);
+                }
+                Sent::Unreadable(error) => {
+                    tracing::error!(id = %job.parcel.id, %error, "cannot read the message");
+                    let status = Status::SYSTEM.with(Severity::Transient);
+                    tally.note(DeliveryOutcome {
+                        result: DeliveryResult::Deferred { status, class: DeferClass::Local },
+                        remote: None,
+                        diagnostic: "the message cannot be read now".to_owned(),
+                    });
+                    tally.stop();
+                    return Round::Lost { anything_said: true };
+                }
+                Sent::Lost { why, known, in_doubt } => {
+                    let mut anything_said = in_doubt;
+                    for (&place, outcome) in batch.iter().zip(&known) {
+                        if let Some(outcome) = outcome {
+                            anything_said = true;
+                            tally.hear(place, outcome, &peer, handover);
+                        }
+                    }
+                    tracing::info!(id = %job.parcel.id, %peer, %why, in_doubt, "session lost");
+                    tally.note(unsettled(&peer, &DialError::Lost(why)));
+                    if in_doubt {
+                        // Another host must not get a second copy of what this one may have.
+                        tally.stop();
+                    }
+                    return Round::Lost { anything_said };
+                }
+            }
+        }
+        Round::Done
+    }
+
+    async fn open(&self, key: &Key) -> Result<Connection, DialError> {
+        let implicit = matches!(self.config.tls, TlsPolicy::Implicit(_));
+        let opportunistic = self.config.tls == TlsPolicy::Opportunistic;
+        let clear = opportunistic && self.tls_is_broken(&key.endpoint);
+        let dial = |clear: bool| Dial {
+            endpoint: &key.endpoint,
+            host: &key.host,
+            session: Arc::clone(if clear { &self.clear_session } else { &self.session }),
+            tls: self.tls.clone().filter(|_| !clear),
+            implicit,
+            credentials: self.config.credentials.as_ref(),
+        };
+        match Connection::open(dial(clear)).await {
+            Err(DialError::Tls(error)) if opportunistic => {
+                tracing::info!(host = %key.host, %error, "TLS failed; trying in the clear");
+                self.remember_broken_tls(&key.endpoint);
+                Connection::open(dial(true)).await
+            }
+            other => other,
+        }
+    }
+
+    fn tls_is_broken(&self, endpoint: &Endpoint) -> bool {
+        let Endpoint::Tcp(address) = endpoint else { return true };
+        let broken = self.broken_tls.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.get(&address.ip()).is_some_and(|since| since.elapsed() < BROKEN_TLS_MEMORY)
+    }
+
+    fn remember_broken_tls(&self, endpoint: &Endpoint) {
+        let Endpoint::Tcp(address) = endpoint else { return };
+        let mut broken = self.broken_tls.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.retain(|_, since| since.elapsed() < BROKEN_TLS_MEMORY);
+        broken.insert(address.ip(), Instant::now());
+    }
+
+    /// Takes leave of connections that have waited long enough.
+    fn sweep(&self) {
+        for connection in self.pool.expired(Instant::now()) {
+            tokio::spawn(connection.quit());
+        }
+    }
+}
+
+/// How a round over one connection ended.
+enum Round {
+    /// The connection can be used again.
+    Done,
+    /// The connection is gone.
+    Lost {
+        /// Whether the server has said anything about the message, or may have it.
+        anything_said: bool,
+    },
+}
+
+fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
+    let envelope = &job.parcel.info.message.envelope;
+    Outgoing {
+        sender: envelope.sender.clone(),
+        recipients,
+        body: envelope.body,
+        smtputf8: envelope.smtputf8,
+        ret: envelope.ret,
+        envid: envelope.envid.clone(),
+        size: job.message.size(),
+    }
+}

@@ -1,0 +1,299 @@
+//! One connection to a server: opened once, used for many messages.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use merpati_plugin::deliver::{AttemptNotes, MessageSource};
+use merpati_plugin::spool::SpoolError;
+use merpati_sasl::client::Exchange;
+use merpati_session::client::{
+    Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
+};
+use merpati_types::{Reply, Secret};
+use merpati_wire::Capabilities;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+
+use super::stream::{Endpoint, Stream, timed};
+
+const READ_SIZE: usize = 8 * 1024;
+
+/// Who we are to the server.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Secret<String>,
+}
+
+/// How a connection is made.
+pub(crate) struct Dial<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    /// The name the certificate is checked against, and the one logs and reports show.
+    pub(crate) host: &'a str,
+    pub(crate) session: Arc<ClientConfig>,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    /// Whether TLS begins with the first byte.
+    pub(crate) implicit: bool,
+    pub(crate) credentials: Option<&'a Credentials>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// No answer, or it broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The handshake failed: a try in the clear may help.
+    #[error("TLS handshake failed: {0}")]
+    Tls(#[source] io::Error),
+    /// The session ended before mail could be sent.
+    #[error("{0}")]
+    Lost(#[from] Loss),
+    /// The server does not know us.
+    #[error("authentication refused: {0}")]
+    Auth(Reply),
+    /// We have credentials, and the server takes none that we may send.
+    #[error("server offers no way to authenticate over this connection")]
+    NoAuth,
+}
+
+/// What became of a message.
+pub(crate) enum Sent {
+    /// Every recipient's fate is known, and the connection can be used again.
+    Finished(Vec<Outcome>),
+    /// The server lacks something; nothing was sent, and the connection can be used again.
+    Mismatch(Mismatch),
+    /// The connection is gone. `in_doubt` if the end of the message had been sent.
+    Lost { why: Loss, known: Vec<Option<Outcome>>, in_doubt: bool },
+    /// The message could not be read; the connection is gone.
+    Unreadable(SpoolError),
+}
+
+/// A connection that is ready for mail.
+pub(crate) struct Connection {
+    stream: Stream,
+    client: Client,
+    /// `host [address]:port`.
+    pub(crate) peer: String,
+    pub(crate) used: u32,
+    pub(crate) idle_since: Instant,
+}
+
+impl Connection {
+    pub(crate) async fn open(dial: Dial<'_>) -> Result<Self, DialError> {
+        let mut stream = Stream::connect(dial.endpoint).await?;
+        let mut channel = Channel::Plain;
+        if let Some(config) = dial.tls.as_ref().filter(|_| dial.implicit) {
+            let name = server_name(&dial)?;
+            stream = stream.encrypt(Arc::clone(config), name).await.map_err(DialError::Tls)?;
+            channel = Channel::Encrypted;
+        }
+        let client = Client::new(Instant::now(), Arc::clone(&dial.session), channel);
+        let peer = match dial.endpoint {
+            Endpoint::Tcp(address) => {
+                format!("{} [{}]:{}", dial.host, address.ip(), address.port())
+            }
+            Endpoint::Unix(path) => path.display().to_string(),
+        };
+        let connection = Self { stream, client, peer, used: 0, idle_since: Instant::now() };
+        connection.greet(&dial).await
+    }
+
+    async fn greet(mut self, dial: &Dial<'_>) -> Result<Self, DialError> {
+        let mut exchange: Option<Exchange> = None;
+        loop {
+            match self.client.poll_action() {
+                ClientAction::Write(bytes) => self.write(&bytes).await?,
+                ClientAction::StartTls => {
+                    let Some(config) = &dial.tls else { return Err(Loss::NoTls.into()) };
+                    let name = server_name(dial)?;
+                    let encrypted = self.stream.encrypt(Arc::clone(config), name).await;
+                    self.stream = encrypted.map_err(DialError::Tls)?;
+                    self.client.handle_tls(Instant::now());
+                }
+                ClientAction::Event(Event::Ready(_)) if exchange.is_some() => return Ok(self),
+                ClientAction::Event(Event::Ready(offered)) => match dial.credentials {
+                    None => return Ok(self),
+                    Some(credentials) => {
+                        let mut chosen = self.choose(&offered, credentials)?;
+                        let initial = chosen.initial();
+                        let name = chosen.mechanism().name();
+                        self.client.authenticate(Instant::now(), name, initial);
+                        exchange = Some(chosen);
+                    }
+                },
+                ClientAction::Event(Event::Challenge(challenge)) => {
+                    let now = Instant::now();
+                    match exchange.as_mut().map(|exchange| exchange.respond(&challenge)) {
+                        Some(Ok(response)) => self.client.respond(now, response),
+                        _ => self.client.cancel(now),
+                    }
+                }
+                ClientAction::Event(Event::AuthRefused(reply)) => {
+                    return Err(DialError::Auth(reply));
+                }
+                ClientAction::Event(Event::Lost { why, .. }) => return Err(why.into()),
+                ClientAction::Wait { until } => self.read(until).await?,
+                ClientAction::Close => return Err(Loss::Closed.into()),
+                ClientAction::Event(_) | ClientAction::NeedBody | ClientAction::Idle => {}
+            }
+        }
+    }
+
+    /// Passwords only ever go over an encrypted channel.
+    fn choose(
+        &self,
+        offered: &Capabilities,
+        credentials: &Credentials,
+    ) -> Result<Exchange, DialError> {
+        if !self.client.is_encrypted() {
+            return Err(DialError::NoAuth);
+        }
+        if offered.offers_auth("PLAIN") {
+            Ok(Exchange::plain(&credentials.user, credentials.password.clone()))
+        } else if offered.offers_auth("LOGIN") {
+            Ok(Exchange::login(&credentials.user, credentials.password.clone()))
+        } else {
+            Err(DialError::NoAuth)
+        }
+    }
+
+    /// What the server offers.
+    pub(crate) fn offered(&self) -> &Capabilities {
+        self.client.offered()
+    }
+
+    /// Sends one message.
+    pub(crate) async fn send(
+        &mut self,
+        outgoing: Outgoing,
+        message: &dyn MessageSource,
+        notes: &dyn AttemptNotes,
+    ) -> Sent {
+        self.used += 1;
+        if let Err(mismatch) = self.client.begin(Instant::now(), outgoing) {
+            return Sent::Mismatch(mismatch);
+        }
+        let mut reader = None;
+        let mut in_doubt = false;
+        loop {
+            let step = match self.client.poll_action() {
+                ClientAction::Write(bytes) => self.write(&bytes).await,
+                ClientAction::NeedBody => {
+                    let open = match &mut reader {
+                        Some(open) => open,
+                        None => match message.open().await {
+                            Ok(open) => reader.insert(open),
+                            Err(error) => return Sent::Unreadable(error),
+                        },
+                    };
+                    match open.next().await {
+                        Ok(Some(piece)) => self.client.body(Instant::now(), piece),
+                        Ok(None) => self.client.body_end(Instant::now()),
+                        Err(error) => return Sent::Unreadable(SpoolError::Unavailable(error)),
+                    }
+                    Ok(())
+                }
+                ClientAction::Event(Event::FinalDot) => {
+                    notes.final_dot(&self.peer).await;
+                    in_doubt = true;
+                    Ok(())
+                }
+                ClientAction::Event(Event::Finished(outcomes)) => {
+                    self.idle_since = Instant::now();
+                    return Sent::Finished(outcomes);
+                }
+                ClientAction::Event(Event::Lost { why, known }) => {
+                    return Sent::Lost { why, known, in_doubt };
+                }
+                ClientAction::Wait { until } => self.read(until).await,
+                ClientAction::StartTls | ClientAction::Close | ClientAction::Idle => {
+                    return Sent::Lost { why: Loss::Closed, known: Vec::new(), in_doubt };
+                }
+                ClientAction::Event(_) => Ok(()),
+            };
+            if step.is_err() {
+                // The machine knows what was settled before the connection broke.
+                self.client.handle_eof();
+            }
+        }
+    }
+
+    /// Takes leave; nothing depends on it.
+    pub(crate) async fn quit(mut self) {
+        self.client.quit(Instant::now());
+        loop {
+            let step = match self.client.poll_action() {
+                ClientAction::Write(bytes) => self.write(&bytes).await,
+                ClientAction::Wait { until } => self.read(until).await,
+                ClientAction::Event(_) => Ok(()),
+                _ => break,
+            };
+            if step.is_err() {
+                break;
+            }
+        }
+        let _ = self.stream.shutdown().await;
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let limit = ClientConfig::default().timeouts.piece;
+        let stream = &mut self.stream;
+        let write = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        timed(limit, write).await
+    }
+
+    async fn read(&mut self, until: Instant) -> io::Result<()> {
+        let (stream, client) = (&mut self.stream, &mut self.client);
+        tokio::select! {
+            biased;
+            read = read_some(stream, |bytes| client.handle_bytes(Instant::now(), bytes)) => {
+                if read? == 0 {
+                    client.handle_eof();
+                }
+            }
+            () = tokio::time::sleep_until(until.into()) => client.handle_timeout(Instant::now()),
+        }
+        Ok(())
+    }
+}
+
+fn server_name(dial: &Dial<'_>) -> Result<ServerName<'static>, DialError> {
+    let from_host = ServerName::try_from(dial.host.to_owned());
+    from_host.or_else(|_| match dial.endpoint {
+        Endpoint::Tcp(address) => Ok(ServerName::IpAddress(address.ip().into())),
+        Endpoint::Unix(_) => Err(Loss::NoTls.into()),
+    })
+}
+
+/// Reads once and hands on what came; answers how much, 0 at the end.
+async fn read_some<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<usize> {
+    std::future::poll_fn(|context| {
+        let mut space = [MaybeUninit::uninit(); READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                let filled = buffer.filled();
+                if !filled.is_empty() {
+                    take(filled);
+                }
+                Poll::Ready(Ok(filled.len()))
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,160 @@
+//! From what servers say to what becomes of each recipient.
+
+use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
+use merpati_session::client::{Loss, Mismatch, Outcome, Stage};
+use merpati_types::{EnhancedStatus, Recipient, Rejection, Reply, Severity, Status};
+
+use super::connection::DialError;
+
+/// What is known of each recipient in the course of an attempt.
+pub(super) struct Tally {
+    recipients: Vec<Recipient>,
+    outcomes: Vec<Option<DeliveryOutcome>>,
+    /// The last thing that went wrong for those without an outcome.
+    last: Option<DeliveryOutcome>,
+    stopped: bool,
+}
+
+impl Tally {
+    pub(super) fn new(recipients: Vec<Recipient>) -> Self {
+        let outcomes = vec![None; recipients.len()];
+        Self { recipients, outcomes, last: None, stopped: false }
+    }
+
+    /// Whether nothing is left to try.
+    pub(super) fn is_settled(&self) -> bool {
+        self.stopped || self.open().is_empty()
+    }
+
+    /// The places of recipients that another host may still take: nobody has said anything about
+    /// them, or has deferred them.
+    pub(super) fn open(&self) -> Vec<usize> {
+        let open = |outcome: &Option<DeliveryOutcome>| {
+            !matches!(
+                outcome.as_ref().map(|outcome| &outcome.result),
+                Some(DeliveryResult::Delivered(_) | DeliveryResult::Failed { .. })
+            )
+        };
+        (0..self.outcomes.len()).filter(|&place| open(&self.outcomes[place])).collect()
+    }
+
+    pub(super) fn recipients(&self, places: &[usize]) -> Vec<Recipient> {
+        places.iter().map(|&place| self.recipients[place].clone()).collect()
+    }
+
+    /// Takes what a server said about a recipient.
+    pub(super) fn hear(&mut self, place: usize, outcome: &Outcome, peer: &str, handover: Handover) {
+        let (result, reply) = match outcome {
+            Outcome::Accepted(reply) => (DeliveryResult::Delivered(handover), reply),
+            Outcome::Refused { stage, reply } => (refused(*stage, reply), reply),
+        };
+        self.outcomes[place] = Some(DeliveryOutcome {
+            result,
+            remote: Some(peer.to_owned()),
+            diagnostic: reply.to_string(),
+        });
+    }
+
+    pub(super) fn settle(&mut self, places: &[usize], outcome: &DeliveryOutcome) {
+        for &place in places {
+            self.outcomes[place] = Some(outcome.clone());
+        }
+    }
+
+    pub(super) fn settle_all(&mut self, outcome: &DeliveryOutcome) {
+        self.outcomes.fill(Some(outcome.clone()));
+    }
+
+    /// Takes what went wrong with a host as a whole.
+    pub(super) fn note(&mut self, outcome: DeliveryOutcome) {
+        self.last = Some(outcome);
+    }
+
+    /// No other host may be tried.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// One outcome for each recipient.
+    pub(super) fn finish(self) -> Vec<DeliveryOutcome> {
+        let last = self.last.unwrap_or_else(|| DeliveryOutcome {
+            result: DeliveryResult::Deferred {
+                status: Status::NETWORK.with(Severity::Transient),
+                class: DeferClass::Connection,
+            },
+            remote: None,
+            diagnostic: "no host could be reached".to_owned(),
+        });
+        self.outcomes.into_iter().map(|known| known.unwrap_or_else(|| last.clone())).collect()
+    }
+}
+
+fn refused(stage: Stage, reply: &Reply) -> DeliveryResult {
+    let status = status(reply);
+    match reply.severity() {
+        Some(Severity::Permanent) => DeliveryResult::Failed { status },
+        _ => {
+            let class = match stage {
+                Stage::Rcpt => DeferClass::Recipient,
+                Stage::Mail | Stage::Data | Stage::Message => DeferClass::Peer,
+            };
+            DeliveryResult::Deferred { status, class }
+        }
+    }
+}
+
+/// A reply's status; its code's class where it has none. A reply that is neither yes nor no, or
+/// a yes at the wrong moment, is a protocol error that may pass.
+fn status(reply: &Reply) -> EnhancedStatus {
+    match Rejection::from_reply(reply) {
+        Some(rejection) => rejection.enhanced(),
+        None => Status::PROTOCOL.with(Severity::Transient),
+    }
+}
+
+/// The status of a message that the server cannot take.
+pub(super) fn of_mismatch(mismatch: Mismatch) -> (Status, Severity) {
+    let status = match mismatch {
+        Mismatch::Utf8Address => Status::UTF8_ADDRESS,
+        Mismatch::Utf8Header => Status::UTF8_HEADER,
+        Mismatch::TooBig => Status::MESSAGE_TOO_BIG,
+        _ => Status::CONVERSION,
+    };
+    (status, Severity::Permanent)
+}
+
+/// What a session that came to nothing means for those who were to be served by it.
+pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
+    let transient = |status: Status, class| DeliveryResult::Deferred {
+        status: status.with(Severity::Transient),
+        class,
+    };
+    let (result, diagnostic) = match error {
+        DialError::Io(_) => {
+            (transient(Status::NO_ANSWER, DeferClass::Connection), error.to_string())
+        }
+        DialError::Tls(_) => {
+            (transient(Status::SECURITY, DeferClass::Connection), error.to_string())
+        }
+        // RFC 5321 §3.1 and §4.2.4.2: a 5yz greeting is final for this host.
+        DialError::Lost(Loss::Refused(reply)) => {
+            let class = DeferClass::Connection;
+            let result = match reply.severity() {
+                Some(Severity::Permanent) => DeliveryResult::Failed { status: status(reply) },
+                _ => DeliveryResult::Deferred { status: status(reply), class },
+            };
+            (result, reply.to_string())
+        }
+        DialError::Lost(_) => {
+            (transient(Status::BAD_CONNECTION, DeferClass::Connection), error.to_string())
+        }
+        // Credentials are our configuration: mail waits until they are mended.
+        DialError::Auth(reply) => {
+            (transient(Status::SECURITY, DeferClass::Connection), reply.to_string())
+        }
+        DialError::NoAuth => {
+            (transient(Status::SECURITY, DeferClass::Connection), error.to_string())
+        }
+    };
+    DeliveryOutcome { result, remote: Some(host.to_owned()), diagnostic }
+}

@@ -1,0 +1,115 @@
+//! Which transport takes which mail.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
+use merpati_plugin::options::{Invalid, Options};
+use merpati_plugin::spool::Parcel;
+use merpati_plugin::{Deliverer, Failure, Job, Resolver, Route, Router, async_trait};
+use merpati_route::{Pattern, Table};
+use merpati_types::{Domain, Host, Rejection};
+
+use crate::config;
+
+/// The name of the transport that mail takes when no row says otherwise.
+pub(crate) const DEFAULT: &str = "mx";
+
+/// A row's effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the transport of this name.
+    Transport(Arc<str>),
+    /// To nobody: recipients fail with this.
+    Error(Rejection),
+}
+
+/// Every configured transport, by name.
+pub type TransportTables = BTreeMap<Arc<str>, Arc<dyn Deliverer>>;
+
+/// Chooses a transport by the recipient's domain.
+#[derive(Clone, Debug, Default)]
+pub struct TransportTable {
+    rows: Table<Destination>,
+}
+
+impl TransportTable {
+    /// A table of these rows; the closest pattern counts.
+    #[must_use]
+    pub fn new(rows: Vec<(Pattern, Destination)>) -> Self {
+        Self { rows: Table::new(rows) }
+    }
+}
+
+#[async_trait]
+impl Router for TransportTable {
+    async fn route(&self, parcel: &Parcel) -> Result<Route, Failure> {
+        let host = Host::parse(parcel.next_hop.as_str())?;
+        Ok(match self.rows.find(&host) {
+            Some((pattern, Destination::Transport(name))) => Route::Transport {
+                name: Arc::clone(name),
+                why: format!("transport for {pattern}").into(),
+            },
+            Some((_, Destination::Error(rejection))) => Route::Refuse(rejection.clone()),
+            None => {
+                Route::Transport { name: DEFAULT.into(), why: "no transport configured".into() }
+            }
+        })
+    }
+}
+
+/// Throws mail away, and says so in the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Discard;
+
+#[async_trait]
+impl Deliverer for Discard {
+    fn name(&self) -> &str {
+        "discard"
+    }
+
+    async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
+        let discarded = DeliveryOutcome {
+            result: DeliveryResult::Delivered(Handover::PassedOn),
+            remote: None,
+            diagnostic: "discarded by configuration".to_owned(),
+        };
+        vec![discarded; job.parcel.pending.len()]
+    }
+}
+
+/// What stock transports need to know of their server.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Our name.
+    pub hostname: Domain,
+    /// The port of mail exchangers; 25 but for tests.
+    pub mx_port: u16,
+    /// Asks the DNS.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+/// A stock transport: `smtp`, `lmtp`, `maildir` or `discard`, with its own options; `None` if the
+/// name is another.
+pub fn stock(
+    kind: &str,
+    name: &str,
+    options: &Options,
+    around: &Surroundings,
+) -> Option<Result<Arc<dyn Deliverer>, Invalid>> {
+    Some(match kind {
+        "smtp" => config::smtp(name, options, around),
+        "lmtp" => config::lmtp(name, options, around),
+        "maildir" => config::maildir(name, options, around),
+        "discard" => options.reader().finish().map(|()| Arc::new(Discard) as Arc<dyn Deliverer>),
+        _ => return None,
+    })
+}
+
+/// The transport by MX, with its defaults: opportunistic TLS to whatever the DNS names.
+///
+/// # Errors
+/// The built-in roots are not used, so that there is none; the signature is that of all.
+pub fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, crate::smtp::RootsError> {
+    config::by_mx(around)
+}

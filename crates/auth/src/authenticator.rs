@@ -1,7 +1,7 @@
 //! The authenticator on the file of users.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use merpati_plugin::{AuthAnswer, Authenticator, Mechanisms, async_trait};
@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task;
 
 use crate::config::FileConfig;
+use crate::hash::Scratch;
 use crate::users::{Users, UsersError};
 
 /// Checks passwords against a file of users.
@@ -17,6 +18,8 @@ pub struct FileAuthenticator {
     path: PathBuf,
     users: RwLock<Arc<Users>>,
     turns: Arc<Semaphore>,
+    /// One for each turn that was ever taken at the same time as the others.
+    scratches: Arc<Mutex<Vec<Scratch>>>,
     wait: Duration,
 }
 
@@ -41,6 +44,7 @@ impl FileAuthenticator {
             path: config.path,
             users: RwLock::new(Arc::new(users)),
             turns: Arc::new(Semaphore::new(config.hashes.max(1))),
+            scratches: Arc::default(),
             wait: config.wait,
         })
     }
@@ -69,7 +73,14 @@ impl FileAuthenticator {
         let (user, hash) = users.find(login);
         let (hash, password) = (hash.clone(), password.clone());
         // The turn goes with the work: a session that ends early frees no core.
-        let work = task::spawn_blocking(move || (hash.matches(&password), turn));
+        let scratches = Arc::clone(&self.scratches);
+        let work = task::spawn_blocking(move || {
+            let lock = || scratches.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = lock().pop().unwrap_or_default();
+            let matches = hash.matches(&password, &mut scratch);
+            lock().push(scratch);
+            (matches, turn)
+        });
         let (matches, _turn) = work.await?;
         Ok(match user {
             Some(user) if matches => AuthAnswer::Account(user.account.clone()),
@@ -198,6 +209,8 @@ mod tests {
         }
         drop(turns);
         assert_eq!(ask(&users, "alice@a.test", "secret").await, "alice@a.test");
+        assert_eq!(ask(&users, "nobody", "secret").await, "refused");
         assert_eq!(users.turns.available_permits(), all as usize);
+        assert_eq!(users.scratches.lock().unwrap().len(), 1);
     }
 }

@@ -19,7 +19,8 @@ pub struct FileConfig {
     /// The file of users.
     pub path: PathBuf,
     /// How many passwords are checked at once, at least 1. A check takes a core, and 19 MiB with
-    /// the recommended parameters. By default as many as there are cores.
+    /// the recommended parameters; the memory is kept for the next one. By default half as many
+    /// as there are cores: the others serve sessions.
     pub hashes: usize,
     /// How long a check waits for its turn before the client is told to try again. By default
     /// 10 s.
@@ -30,8 +31,8 @@ impl FileConfig {
     /// The defaults, with this file.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        let hashes = thread::available_parallelism().map_or(1, usize::from);
-        Self { path: path.into(), hashes, wait: WAIT }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { path: path.into(), hashes: (cores / 2).max(1), wait: WAIT }
     }
 }
 

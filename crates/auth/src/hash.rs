@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use argon2::password_hash::phc::Ident;
+use argon2::password_hash::phc::{Output, Salt};
 use argon2::{
-    ARGON2ID_IDENT, Argon2, Params, PasswordHash, PasswordHasher as _, PasswordVerifier as _,
+    ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, PasswordHash, PasswordHasher as _, Version,
 };
 use merpati_types::Secret;
 
@@ -48,8 +48,25 @@ pub enum BadHash {
 /// A hash that has been looked over and can be checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredHash {
-    hash: PasswordHash,
-    cost: Cost,
+    argon2: Argon2<'static>,
+    salt: Salt,
+    output: Output,
+}
+
+/// The memory a check works in, kept for the next one. Left to the allocator, every thread that
+/// ever checked a password would keep a piece of its own.
+#[derive(Default)]
+pub(crate) struct Scratch(Vec<Block>);
+
+impl Scratch {
+    fn blocks(&mut self, count: usize) -> &mut [Block] {
+        if self.0.len() < count {
+            // The old piece goes first: two at a time are never needed.
+            self.0 = Vec::new();
+            self.0 = vec![Block::new(); count];
+        }
+        &mut self.0[..count]
+    }
 }
 
 /// What a check takes. The order is that of the work, roughly.
@@ -80,39 +97,46 @@ impl FromStr for StoredHash {
         if hash.algorithm != ARGON2ID_IDENT {
             return Err(BadHash::Algorithm);
         }
-        if hash.salt.is_none() || hash.hash.is_none() {
+        let (Some(salt), Some(output)) = (hash.salt, hash.hash) else {
             return Err(BadHash::Malformed);
-        }
-        let cost = Cost::of(&Params::try_from(&hash).map_err(|_| BadHash::Malformed)?);
+        };
+        let params = Params::try_from(&hash).map_err(|_| BadHash::Malformed)?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from);
+        let version = version.map_err(|_| BadHash::Malformed)?;
+        let cost = Cost::of(&params);
         if cost.memory > MEMORY_LIMIT || cost.passes > PASSES_LIMIT {
             return Err(BadHash::TooCostly);
         }
-        Ok(Self { hash, cost })
+        let argon2 = Argon2::new(Algorithm::Argon2id, version, params);
+        Ok(Self { argon2, salt, output })
     }
 }
 
 impl StoredHash {
     /// A hash that no password has, and that costs as much to check as others of this cost.
     pub(crate) fn decoy(cost: Cost) -> Self {
-        let ident: Ident = ARGON2ID_IDENT;
         let Cost { memory, passes, lanes } = cost;
         // Salt and output are fixed: they are never answered with, only worked on.
         let text = format!(
-            "${ident}$v=19$m={memory},t={passes},p={lanes}$ZGVjb3lkZWNveWRlY28$\
+            "$argon2id$v=19$m={memory},t={passes},p={lanes}$ZGVjb3lkZWNveWRlY28$\
              AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         );
         text.parse().expect("a decoy is built from parameters that were read before")
     }
 
     pub(crate) fn cost(&self) -> Cost {
-        self.cost
+        Cost::of(self.argon2.params())
     }
 
     /// Does the work; compares in constant time. Blocks for as long as the cost says.
-    pub(crate) fn matches(&self, password: &Secret<String>) -> bool {
+    pub(crate) fn matches(&self, password: &Secret<String>, scratch: &mut Scratch) -> bool {
+        let mut buffer = [0; Output::MAX_LENGTH];
+        let computed = &mut buffer[..self.output.len()];
+        let blocks = scratch.blocks(self.argon2.params().block_count());
         let password = password.expose().as_bytes();
-        // The parameters, the algorithm and the version are those of the hash.
-        Argon2::default().verify_password(password, &self.hash).is_ok()
+        let done =
+            self.argon2.hash_password_into_with_memory(password, &self.salt, computed, blocks);
+        done.is_ok() && Output::new(computed).is_ok_and(|computed| computed == self.output)
     }
 }
 
@@ -130,9 +154,29 @@ mod tests {
         assert_ne!(one, two);
         assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
         let stored: StoredHash = one.parse().unwrap();
-        assert!(stored.matches(&secret("päss word")));
+        let scratch = &mut Scratch::default();
+        assert!(stored.matches(&secret("päss word"), scratch));
         for wrong in ["", "päss", "päss word ", "Päss word"] {
-            assert!(!stored.matches(&secret(wrong)), "{wrong}");
+            assert!(!stored.matches(&secret(wrong), scratch), "{wrong}");
+        }
+        // What the memory was used for before does not matter.
+        assert!(
+            !StoredHash::decoy(Cost { memory: 8, passes: 3, lanes: 1 })
+                .matches(&secret(""), scratch)
+        );
+        assert!(stored.matches(&secret("päss word"), scratch));
+    }
+
+    #[test]
+    fn hashes_of_the_reference_implementation_are_checked() {
+        let scratch = &mut Scratch::default();
+        for hash in [
+            "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+            "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc",
+        ] {
+            let stored: StoredHash = hash.parse().unwrap();
+            assert!(stored.matches(&secret("password"), scratch), "{hash}");
+            assert!(!stored.matches(&secret("passwore"), scratch), "{hash}");
         }
     }
 
@@ -141,7 +185,7 @@ mod tests {
         let cost = Cost { memory: 64, passes: 3, lanes: 1 };
         let decoy = StoredHash::decoy(cost);
         assert_eq!(decoy.cost(), cost);
-        assert!(!decoy.matches(&secret("")));
+        assert!(!decoy.matches(&secret(""), &mut Scratch::default()));
         let _ = StoredHash::decoy(Cost::default());
     }
 

@@ -252,8 +252,8 @@ async fn any_one_fault_keeps_the_promises() {
     for seed in seeds() {
         let (whole, index, model) = run(seed, None).await;
         let over = |sent: &Sent| sent.recipients.contains(&Promise::Over);
-        assert!(model.sent.values().filter(|sent| over(sent)).count() > 3, "seed {seed}");
-        assert!(index.checkpoints() > 3, "seed {seed}");
+        assert!(model.sent.values().filter(|sent| over(sent)).count() > 0, "seed {seed}");
+        assert!(index.checkpoints() > 1, "seed {seed}");
         for at in 0..whole.operations() {
             let error = if at % 2 == 0 { Fault::Io } else { Fault::Full };
             for fault in [Fault::Cut, error] {

@@ -1,3 +1,7 @@
-//! The MX ingress server.
+//! The MX ingress: takes mail for local domains from the internet.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    merpati_role::Role::mx().main()
+}

@@ -1,3 +1,7 @@
-//! The relay (MTA).
+//! The relay (MTA): takes mail from trusted hosts, queues it and delivers it.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    merpati_role::Role::relay().main()
+}

@@ -1,3 +1,7 @@
-//! The submission server (MSA).
+//! The submission server (MSA): takes mail from authenticated users and sends it on.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    merpati_role::Role::submission().main()
+}

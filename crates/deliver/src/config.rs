@@ -27,9 +27,9 @@ impl FromOption for TlsChoice {
     fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
         found.choice(&[
             ("none", Self::Never),
-            ("may", Self::May),
-            ("encrypt", Self::Encrypt),
-            ("verify", Self::Verify),
+            ("opportunistic", Self::May),
+            ("required", Self::Encrypt),
+            ("verified", Self::Verify),
             ("implicit", Self::Implicit),
         ])
     }
@@ -52,7 +52,7 @@ pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Buil
         },
     };
     let port = reader.optional("port");
-    let tls = tls_policy(&mut reader);
+    let tls = tls_policy(&mut reader, around);
     let credentials = credentials(&mut reader);
     reader.finish()?;
     let target = host?;
@@ -72,7 +72,7 @@ pub(crate) fn lmtp(name: &str, options: &Options, around: &Surroundings) -> Buil
     let socket: Option<PathBuf> = reader.optional("socket");
     let host: Option<String> = reader.optional("host");
     let port = reader.or("port", 24);
-    let tls = if host.is_some() { tls_policy(&mut reader) } else { TlsPolicy::Never };
+    let tls = if host.is_some() { tls_policy(&mut reader, around) } else { TlsPolicy::Never };
     let target = match (socket, host) {
         (Some(path), None) => Ok(Target::Unix(path)),
         (None, Some(text)) => match Host::parse(&text) {
@@ -107,8 +107,7 @@ pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> B
 
 pub(crate) fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, RootsError> {
     let name = crate::transports::DEFAULT;
-    let tls = TlsPolicy::Opportunistic;
-    build(name, Protocol::Smtp, Target::Mx, around.mx_port, tls, None, around)
+    build(name, Protocol::Smtp, Target::Mx, around.mx_port, around.tls.clone(), None, around)
 }
 
 fn build(
@@ -129,19 +128,22 @@ fn build(
         tls,
         credentials,
         own_names: vec![around.hostname.clone()],
+        source: around.source.clone(),
+        recipients: around.recipients,
     };
     Ok(Arc::new(Smtp::new(config, Arc::clone(&around.resolver))?))
 }
 
-fn tls_policy(reader: &mut Reader<'_>) -> TlsPolicy {
-    let choice = reader.or("tls", TlsChoice::May);
+fn tls_policy(reader: &mut Reader<'_>, around: &Surroundings) -> TlsPolicy {
+    let choice = reader.optional("tls");
     let roots = reader.optional::<PathBuf>("ca").map_or(Roots::BuiltIn, Roots::File);
     match choice {
-        TlsChoice::Never => TlsPolicy::Never,
-        TlsChoice::May => TlsPolicy::Opportunistic,
-        TlsChoice::Encrypt => TlsPolicy::Encrypt,
-        TlsChoice::Verify => TlsPolicy::Verify(roots),
-        TlsChoice::Implicit => TlsPolicy::Implicit(roots),
+        None => around.tls.clone(),
+        Some(TlsChoice::Never) => TlsPolicy::Never,
+        Some(TlsChoice::May) => TlsPolicy::Opportunistic,
+        Some(TlsChoice::Encrypt) => TlsPolicy::Encrypt,
+        Some(TlsChoice::Verify) => TlsPolicy::Verify(roots),
+        Some(TlsChoice::Implicit) => TlsPolicy::Implicit(roots),
     }
 }
 

@@ -7,7 +7,7 @@ pub mod runner;
 pub mod smtp;
 mod transports;
 
-pub use runner::{Runner, RunnerParts};
+pub use runner::{Routing, Runner, RunnerParts};
 pub use transports::{
-    Destination, Discard, Surroundings, TransportTable, TransportTables, by_mx, stock,
+    Destination, Discard, Surroundings, TransportTable, Transports, by_mx, stock,
 };

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use merpati_plugin::spool::{Lease, NextHop, NextHops, Parcel};
 use merpati_plugin::{Deliverer, Observers, Route, Router, Spool};
 use merpati_queue::{Finished, Limits, Offer, Schedule, Scheduler};
@@ -13,7 +14,7 @@ use merpati_types::{Rejection, Status, Timestamp};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::transports::TransportTables;
+use crate::transports::Transports;
 
 /// How long a lease is asked for. Leases end with the process; this bounds an attempt that hangs.
 const LEASE: Duration = Duration::from_secs(6 * 3_600);
@@ -26,10 +27,8 @@ const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 pub struct RunnerParts {
     /// Where mail waits.
     pub spool: Arc<dyn Spool>,
-    /// Chooses transports.
-    pub router: Arc<dyn Router>,
-    /// The transports by name.
-    pub transports: TransportTables,
+    /// Who takes what; a reload replaces it for attempts to come.
+    pub routing: Arc<ArcSwap<Routing>>,
     /// Who is told.
     pub observers: Observers,
     /// When to try again.
@@ -40,6 +39,14 @@ pub struct RunnerParts {
     pub hostname: String,
     /// The time of day.
     pub now: fn() -> Timestamp,
+}
+
+/// The router, and the transports that it names.
+pub struct Routing {
+    /// Chooses transports.
+    pub router: Arc<dyn Router>,
+    /// The transports by name.
+    pub transports: Transports,
 }
 
 /// Moves mail out of a spool.
@@ -168,8 +175,9 @@ impl Runner {
 
     async fn route(&self, parcel: &Parcel) -> (How, Arc<str>) {
         let local: Arc<str> = "local".into();
-        match self.parts.router.route(parcel).await {
-            Ok(Route::Transport { name, .. }) => match self.parts.transports.get(&name) {
+        let routing = self.parts.routing.load_full();
+        match routing.router.route(parcel).await {
+            Ok(Route::Transport { name, .. }) => match routing.transports.get(&name) {
                 Some(transport) => (How::Deliver(Arc::clone(transport)), name),
                 None => {
                     tracing::error!(id = %parcel.id, transport = %name, "no such transport");

@@ -31,9 +31,6 @@ use stream::Endpoint;
 
 /// How long a failed handshake is remembered, and mail to that address sent in the clear.
 const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
-/// The most recipients of one transaction, unless the server names fewer (RFC 9422). RFC 5321
-/// §4.5.3.1.8 promises 100.
-const RECIPIENT_LIMIT: usize = 100;
 /// The most look-ups that run at once for one transport.
 const LOOKUPS: usize = 64;
 
@@ -67,6 +64,11 @@ pub struct SmtpConfig {
     pub credentials: Option<Credentials>,
     /// Names by which an MX host is ourselves.
     pub own_names: Vec<Domain>,
+    /// Addresses to connect from, at most one of each family; none leaves it to the system.
+    pub source: Vec<IpAddr>,
+    /// The most recipients of one transaction, unless the server names fewer (RFC 9422). RFC
+    /// 5321 §4.5.3.1.8 promises 100.
+    pub recipients: usize,
 }
 
 /// Delivers over SMTP or LMTP.
@@ -268,7 +270,8 @@ impl Inner {
         tally: &mut Tally,
     ) -> Round {
         let offered = connection.offered().limits.and_then(|limits| limits.rcpt_max);
-        let limit = offered.map_or(RECIPIENT_LIMIT, |max| RECIPIENT_LIMIT.min(max as usize));
+        let own = self.config.recipients;
+        let limit = offered.map_or(own, |max| own.min(max as usize));
         let handover = match (self.config.protocol, connection.offered().dsn) {
             (Protocol::Lmtp, _) => Handover::Final,
             (Protocol::Smtp, true) => Handover::PassedOn,
@@ -332,6 +335,7 @@ impl Inner {
         let clear = opportunistic && self.tls_is_broken(&key.endpoint);
         let dial = |clear: bool| Dial {
             endpoint: &key.endpoint,
+            source: &self.config.source,
             host: &key.host,
             session: Arc::clone(if clear { &self.clear_session } else { &self.session }),
             tls: self.tls.clone().filter(|_| !clear),

@@ -1,6 +1,7 @@
 //! Which transport takes which mail.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
@@ -11,6 +12,7 @@ use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
 
 use crate::config;
+use crate::smtp::TlsPolicy;
 
 /// The name of the transport that mail takes when no row says otherwise.
 pub(crate) const DEFAULT: &str = "mx";
@@ -25,7 +27,7 @@ pub enum Destination {
 }
 
 /// Every configured transport, by name.
-pub type TransportTables = BTreeMap<Arc<str>, Arc<dyn Deliverer>>;
+pub type Transports = BTreeMap<Arc<str>, Arc<dyn Deliverer>>;
 
 /// Chooses a transport by the recipient's domain.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +87,12 @@ pub struct Surroundings {
     pub hostname: Domain,
     /// The port of mail exchangers; 25 but for tests.
     pub mx_port: u16,
+    /// What TLS is to mail exchangers, and to hosts whose transport does not say.
+    pub tls: TlsPolicy,
+    /// Addresses to connect from, at most one of each family; none leaves it to the system.
+    pub source: Vec<IpAddr>,
+    /// The most recipients of one transaction.
+    pub recipients: usize,
     /// Asks the DNS.
     pub resolver: Arc<dyn Resolver>,
 }
@@ -106,10 +114,10 @@ pub fn stock(
     })
 }
 
-/// The transport by MX, with its defaults: opportunistic TLS to whatever the DNS names.
+/// The transport by MX, which takes what no row of the table takes.
 ///
 /// # Errors
-/// The built-in roots are not used, so that there is none; the signature is that of all.
+/// When the configured roots cannot be used.
 pub fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, crate::smtp::RootsError> {
     config::by_mx(around)
 }

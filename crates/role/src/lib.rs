@@ -1,1 +1,12 @@
-//! Roles composed of stock plugins: submission, relay, mx.
+#![doc = include_str!("../README.md")]
+
+mod cli;
+mod compose;
+mod kind;
+mod observe;
+mod reload;
+mod role;
+mod serve;
+
+pub use kind::Kind;
+pub use role::Role;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -34,6 +35,8 @@ pub struct Credentials {
 /// How a connection is made.
 pub(crate) struct Dial<'a> {
     pub(crate) endpoint: &'a Endpoint,
+    /// Addresses to connect from.
+    pub(crate) source: &'a [IpAddr],
     /// The name the certificate is checked against, and the one logs and reports show.
     pub(crate) host: &'a str,
     pub(crate) session: Arc<ClientConfig>,
@@ -87,7 +90,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(dial: Dial<'_>) -> Result<Self, DialError> {
-        let mut stream = Stream::connect(dial.endpoint).await?;
+        let mut stream = Stream::connect(dial.endpoint, dial.source).await?;
         let mut channel = Channel::Plain;
         if let Some(config) = dial.tls.as_ref().filter(|_| dial.implicit) {
             let name = server_name(&dial)?;

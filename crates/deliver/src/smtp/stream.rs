@@ -1,7 +1,7 @@
 //! The byte streams that SMTP and LMTP run over.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -35,11 +35,11 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    pub(crate) async fn connect(endpoint: &Endpoint) -> io::Result<Self> {
+    pub(crate) async fn connect(endpoint: &Endpoint, source: &[IpAddr]) -> io::Result<Self> {
         let connect = async {
             match endpoint {
                 Endpoint::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
+                    let stream = connect_from(*address, source).await?;
                     stream.set_nodelay(true)?;
                     Ok(Self::Tcp(stream))
                 }
@@ -61,6 +61,16 @@ impl Stream {
         let handshake = TlsConnector::from(config).connect(name, stream);
         Ok(Self::Tls(Box::new(timed(HANDSHAKE_LIMIT, handshake).await?)))
     }
+}
+
+/// Connects from the source address of the destination's family, if there is one.
+async fn connect_from(address: SocketAddr, source: &[IpAddr]) -> io::Result<TcpStream> {
+    let Some(from) = source.iter().find(|from| from.is_ipv4() == address.is_ipv4()) else {
+        return TcpStream::connect(address).await;
+    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((*from, 0).into())?;
+    socket.connect(address).await
 }
 
 pub(crate) async fn timed<O>(

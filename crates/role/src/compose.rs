@@ -1,0 +1,328 @@
+//! From configuration to parts: plugins found by name, built from their own options.
+//!
+//! Nothing here listens, writes or starts; files of users, recipients and certificates are read,
+//! so that `check` finds what is wrong with them. Mistakes are recorded at their place.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use merpati_auth::FileAuthenticator;
+use merpati_config::sections::{self, AuthRule, ListenTls, OutboundTls, Plugin};
+use merpati_config::{ConfigFile, RoleConfig};
+use merpati_deliver::smtp::{Roots, TlsPolicy};
+use merpati_deliver::{
+    Destination, Routing, Surroundings, TransportTable, Transports, by_mx, stock as stock_transport,
+};
+use merpati_dns::{DnsConfig, HickoryResolver};
+use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
+use merpati_plugin::options::{Errors, Options};
+use merpati_plugin::{Authenticator, Chain, ChainError, Observers, PolicyFactory, Spool};
+use merpati_policy::{Environment, STOCK, Stock};
+use merpati_route::Pattern;
+use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
+use merpati_server::{Service, ServiceSettings, SystemClock, TlsMode};
+use merpati_session::server::{self as session, ServerConfig};
+use merpati_types::{Rejection, Status};
+
+use crate::role::Role;
+
+/// The kinds of transport that need no plugin of one's own.
+const STOCK_TRANSPORTS: [&str; 5] = ["discard", "error", "lmtp", "maildir", "smtp"];
+
+/// Everything a role's server is made of, short of sockets and spool.
+pub(crate) struct Composed {
+    pub(crate) config: RoleConfig,
+    chain: Vec<(Arc<dyn PolicyFactory>, Duration)>,
+    authenticator: Option<Arc<dyn Authenticator>>,
+    tls: Option<Arc<TlsStore>>,
+    pub(crate) routing: Routing,
+    kind: crate::Kind,
+}
+
+/// Builds the parts. `None` where a part could not be built, with the reason among the errors of
+/// the file.
+pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
+    let config = RoleConfig::read(file.options());
+    let errors = file.errors();
+    let chain = policies(role, &config, errors);
+    let authenticator = authenticator(&config, errors);
+    let tls = tls(&config, errors);
+    let routing = routing(role, &config, errors);
+    check_listeners(role, &config, authenticator.is_some(), errors);
+    if !errors.is_empty() {
+        return None;
+    }
+    Some(Composed { config, chain, authenticator, tls, routing: routing?, kind: role.kind })
+}
+
+fn policies(
+    role: &Role,
+    config: &RoleConfig,
+    errors: &Errors,
+) -> Vec<(Arc<dyn PolicyFactory>, Duration)> {
+    let environment = Environment::new(config.hostname.clone());
+    let mut chain = Vec::new();
+    let named = |name: &str| config.policies.iter().any(|policy| policy.name.value == name);
+    for name in role.kind.implied().iter().filter(|name| !named(name)) {
+        let options = match *name {
+            "trusted" => Options::new([("authenticated", true.into())]),
+            _ => Options::new([]),
+        };
+        if let Some(Ok(stock)) = Stock::find(name, &options, &environment) {
+            chain.push((stock.factory, DEFAULT_TIME_LIMIT));
+        }
+    }
+    let implied = chain.len();
+    for plugin in &config.policies {
+        let limit = plugin.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
+        if let Some(policy) = policy(role, plugin, &environment) {
+            chain.push((policy, limit));
+        }
+    }
+    if let Err(ChainError::Missing { place, policy, fact }) =
+        Chain::new(chain.clone(), Observers::default()).map(drop)
+        && let Some(plugin) = place.checked_sub(implied).and_then(|at| config.policies.get(at))
+    {
+        let message = format_args!("`{policy}` needs `{fact}`, which no earlier policy provides");
+        errors.report(&plugin.name.place, message);
+    }
+    chain
+}
+
+fn policy(
+    role: &Role,
+    plugin: &Plugin,
+    environment: &Environment,
+) -> Option<Arc<dyn PolicyFactory>> {
+    let name = plugin.name.value.as_str();
+    if let Some(make) = role.policies.get(name) {
+        return make(&plugin.options).ok();
+    }
+    match Stock::find(name, &plugin.options, environment) {
+        Some(stock) => stock.ok().map(|stock| stock.factory),
+        None => {
+            let own = role.policies.keys().map(String::as_str);
+            let known: Vec<_> = STOCK.into_iter().chain(own).collect();
+            plugin.unknown(&known);
+            None
+        }
+    }
+}
+
+fn authenticator(config: &RoleConfig, _errors: &Errors) -> Option<Arc<dyn Authenticator>> {
+    let plugin = config.auth.as_ref()?;
+    if plugin.name.value != "file" {
+        plugin.unknown(&["file"]);
+        return None;
+    }
+    let users = FileAuthenticator::from_options(&plugin.options).ok()?;
+    Some(Arc::new(users))
+}
+
+fn tls(config: &RoleConfig, errors: &Errors) -> Option<Arc<TlsStore>> {
+    let first = config.tls.certificates.first()?;
+    let pair = |pair: &sections::Certificate| CertificateFiles {
+        chain: pair.cert.value.clone(),
+        key: pair.key.value.clone(),
+    };
+    let files = TlsFiles {
+        certificates: config.tls.certificates.iter().map(pair).collect(),
+        client_roots: config.tls.client_ca.as_ref().map(|ca| ca.value.clone()),
+    };
+    match TlsStore::load(&files) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            errors.report(&first.cert.place, error);
+            None
+        }
+    }
+}
+
+fn routing(role: &Role, config: &RoleConfig, errors: &Errors) -> Option<Routing> {
+    let around = surroundings(config, errors)?;
+    let mut transports = Transports::new();
+    match by_mx(&around) {
+        Ok(transport) => {
+            transports.insert("mx".into(), transport);
+        }
+        Err(error) => match &config.deliver.ca {
+            Some(ca) => drop(errors.report(&ca.place, error)),
+            None => tracing::error!(%error, "built-in roots cannot be used"),
+        },
+    }
+    let mut rows = Vec::new();
+    for (number, row) in config.transports.iter().enumerate() {
+        let Some(destination) = destination(role, row, number, &around, &mut transports) else {
+            continue;
+        };
+        for pattern in &row.patterns {
+            match pattern.value.parse::<Pattern>() {
+                Ok(parsed) => rows.push((parsed, destination.clone())),
+                Err(error) => drop(errors.report(&pattern.place, error)),
+            }
+        }
+    }
+    Some(Routing { router: Arc::new(TransportTable::new(rows)), transports })
+}
+
+fn surroundings(config: &RoleConfig, errors: &Errors) -> Option<Surroundings> {
+    let dns = DnsConfig {
+        servers: config.dns.servers.clone(),
+        timeout: config.dns.timeout,
+        attempts: config.dns.attempts,
+        limit: config.dns.limit,
+        cache: config.dns.cache,
+        ..DnsConfig::default()
+    };
+    let resolver = match HickoryResolver::new(&dns) {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            errors.report(&config.state_dir.place, format_args!("the resolver: {error}"));
+            return None;
+        }
+    };
+    let deliver = &config.deliver;
+    let roots = deliver.ca.as_ref().map_or(Roots::BuiltIn, |ca| Roots::File(ca.value.clone()));
+    Some(Surroundings {
+        hostname: config.hostname.clone(),
+        mx_port: deliver.port,
+        tls: match deliver.tls {
+            OutboundTls::None => TlsPolicy::Never,
+            OutboundTls::Opportunistic => TlsPolicy::Opportunistic,
+            OutboundTls::Required => TlsPolicy::Encrypt,
+            OutboundTls::Verified => TlsPolicy::Verify(roots),
+        },
+        source: deliver.source.clone(),
+        recipients: deliver.recipients as usize,
+        resolver: Arc::new(resolver),
+    })
+}
+
+fn destination(
+    role: &Role,
+    row: &sections::Transport,
+    number: usize,
+    around: &Surroundings,
+    transports: &mut Transports,
+) -> Option<Destination> {
+    let kind = row.kind.value.as_str();
+    if kind == "error" {
+        let mut reader = row.options.reader();
+        let text = reader.or("text", "mail for this domain is not accepted".to_owned());
+        reader.finish().ok()?;
+        return Some(Destination::Error(Rejection::permanent(Status::POLICY, &text)));
+    }
+    let name = row.name.clone().unwrap_or_else(|| format!("{kind}-{}", number + 1));
+    let built = match role.transports.get(kind) {
+        Some(make) => make(&row.options),
+        None => match stock_transport(kind, &name, &row.options, around) {
+            Some(built) => built,
+            None => {
+                let own = role.transports.keys().map(String::as_str);
+                let known: Vec<_> = STOCK_TRANSPORTS.into_iter().chain(own).collect();
+                row.unknown(&known);
+                return None;
+            }
+        },
+    };
+    let name: Arc<str> = name.into();
+    if transports.insert(Arc::clone(&name), built.ok()?).is_some() {
+        let message = format_args!("there are two transports named `{name}`");
+        row.options.errors().report(&row.kind.place, message);
+    }
+    Some(Destination::Transport(name))
+}
+
+fn check_listeners(role: &Role, config: &RoleConfig, has_users: bool, errors: &Errors) {
+    for listen in &config.listeners {
+        let rule = listen.auth.unwrap_or_else(|| role.kind.auth());
+        if rule != AuthRule::None && !has_users && config.auth.is_none() {
+            errors.report(&listen.place, "clients are to authenticate, and there is no [auth]");
+        }
+        if rule == AuthRule::Required && listen.tls == ListenTls::None {
+            errors.report(&listen.place, "AUTH is required, and only ever offered over TLS");
+        }
+    }
+}
+
+impl Composed {
+    /// One service for each `[[listen]]`.
+    pub(crate) fn services(
+        &self,
+        spool: &Arc<dyn Spool>,
+        observers: &Observers,
+    ) -> Result<Vec<Arc<Service>>, ChainError> {
+        let chain = Chain::new(self.chain.clone(), observers.clone())?;
+        let service = |listen: &sections::Listen| {
+            let rule = listen.auth.unwrap_or_else(|| self.kind.auth());
+            Arc::new(Service::new(ServiceSettings {
+                listener: listen.name.as_str().into(),
+                hostname: self.config.hostname.clone(),
+                session: self.session(listen, rule),
+                tls_mode: match listen.tls {
+                    ListenTls::None => TlsMode::None,
+                    ListenTls::StartTls => TlsMode::StartTls,
+                    ListenTls::StartTlsRequired => TlsMode::StartTlsRequired,
+                    ListenTls::Implicit => TlsMode::Implicit,
+                },
+                tls: self.tls.clone(),
+                chain: chain.clone(),
+                authenticator: self.authenticator.clone().filter(|_| rule != AuthRule::None),
+                spool: Arc::clone(spool),
+                observers: observers.clone(),
+                trace_client: self.kind.trace_client(),
+                clock: Arc::new(SystemClock),
+            }))
+        };
+        Ok(self.config.listeners.iter().map(service).collect())
+    }
+
+    fn session(&self, listen: &sections::Listen, rule: AuthRule) -> ServerConfig {
+        let limits = &self.config.limits;
+        let octets =
+            |size: merpati_plugin::options::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        ServerConfig {
+            protocol: match listen.protocol {
+                sections::Protocol::Smtp => session::Protocol::Smtp,
+                sections::Protocol::Lmtp => session::Protocol::Lmtp,
+            },
+            auth: match rule {
+                AuthRule::Required => session::Auth::Required,
+                AuthRule::None | AuthRule::Optional => session::Auth::Optional,
+            },
+            greet_delay: listen.greet_delay,
+            limits: session::Limits {
+                line: octets(limits.line),
+                message: limits.message.0,
+                recipients: limits.recipients,
+                transactions: limits.transactions,
+                errors: limits.errors,
+                refused_recipients: limits.refused_recipients,
+                idle: limits.idle,
+                body: limits.body,
+                session: limits.session,
+                pipelined: octets(limits.pipelined),
+            },
+            ..ServerConfig::default()
+        }
+    }
+
+    /// Every address to listen on, with the number of its `[[listen]]`.
+    pub(crate) fn addresses(&self) -> Vec<(usize, SocketAddr)> {
+        let each = |(number, listen): (usize, &sections::Listen)| {
+            listen.addresses.iter().map(move |&address| (number, address)).collect::<Vec<_>>()
+        };
+        self.config.listeners.iter().enumerate().flat_map(each).collect()
+    }
+}
+
+/// Whether an address is in one of the networks.
+pub(crate) fn within(networks: &[IpNet]) -> merpati_server::PeerTest {
+    let networks = networks.to_vec();
+    Arc::new(move |address| {
+        let address = address.to_canonical();
+        networks.iter().any(|network| network.contains(&address))
+    })
+}

@@ -1,0 +1,59 @@
+//! What the three roles differ in.
+
+use merpati_config::sections::AuthRule;
+use merpati_server::TraceClient;
+
+/// A role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Takes mail from authenticated users (RFC 6409).
+    Submission,
+    /// Takes mail from trusted hosts and delivers it.
+    Relay,
+    /// Takes mail for local domains from anybody.
+    Mx,
+}
+
+impl Kind {
+    /// The name of the binary.
+    pub(crate) fn binary(self) -> &'static str {
+        match self {
+            Self::Submission => "merpati-submission",
+            Self::Relay => "merpati-relay",
+            Self::Mx => "merpati-mx",
+        }
+    }
+
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Submission => "Takes mail from authenticated users and sends it on.",
+            Self::Relay => "Takes mail from trusted hosts, queues it and delivers it.",
+            Self::Mx => "Takes mail for local domains from the internet.",
+        }
+    }
+
+    /// Policies that are in every chain of the role. One that the configuration names stands
+    /// where it is named; the others stand first, in this order.
+    pub(crate) fn implied(self) -> &'static [&'static str] {
+        match self {
+            Self::Submission => &["sender", "trusted", "fixups", "loops"],
+            Self::Relay | Self::Mx => &["loops"],
+        }
+    }
+
+    /// Whether clients authenticate where the configuration does not say.
+    pub(crate) fn auth(self) -> AuthRule {
+        match self {
+            Self::Submission => AuthRule::Required,
+            Self::Relay | Self::Mx => AuthRule::None,
+        }
+    }
+
+    /// Users' addresses are nobody's business; hosts' are what traces are for.
+    pub(crate) fn trace_client(self) -> TraceClient {
+        match self {
+            Self::Submission => TraceClient::Hidden,
+            Self::Relay | Self::Mx => TraceClient::Shown,
+        }
+    }
+}

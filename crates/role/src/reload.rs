@@ -1,0 +1,49 @@
+//! SIGHUP: configuration and certificates are read again, for connections and attempts to come.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use merpati_deliver::Routing;
+use merpati_plugin::{Observers, Spool};
+use merpati_server::Service;
+
+use crate::cli;
+use crate::role::Role;
+
+/// What a reload replaces.
+pub(crate) struct Reloadable {
+    pub(crate) role: Role,
+    pub(crate) path: PathBuf,
+    pub(crate) services: Vec<Arc<ArcSwap<Service>>>,
+    pub(crate) routing: Arc<ArcSwap<Routing>>,
+    pub(crate) spool: Arc<dyn Spool>,
+    pub(crate) observers: Observers,
+}
+
+impl Reloadable {
+    /// Reads everything again; on a mistake all stays as it is, and the log says why.
+    pub(crate) fn reload(&self) {
+        let composed = match cli::read(&self.role, &self.path) {
+            Ok(composed) => composed,
+            Err(error) => {
+                tracing::error!(%error, "configuration not reloaded");
+                return;
+            }
+        };
+        if composed.config.listeners.len() != self.services.len() {
+            tracing::error!("configuration not reloaded: listeners change with a restart only");
+            return;
+        }
+        match composed.services(&self.spool, &self.observers) {
+            Ok(services) => {
+                for (slot, service) in self.services.iter().zip(services) {
+                    slot.store(service);
+                }
+                self.routing.store(Arc::new(composed.routing));
+                tracing::info!("configuration reloaded");
+            }
+            Err(error) => tracing::error!(%error, "configuration not reloaded"),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A role and the plugins it knows.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use merpati_plugin::options::{Invalid, Options};
+use merpati_plugin::{Deliverer, Observer, PolicyFactory};
+
+use crate::cli;
+use crate::kind::Kind;
+
+pub(crate) type MakePolicy = Box<dyn Fn(&Options) -> Result<Arc<dyn PolicyFactory>, Invalid>>;
+pub(crate) type MakeTransport = Box<dyn Fn(&Options) -> Result<Arc<dyn Deliverer>, Invalid>>;
+
+/// A server in the making: a role, and the plugins of your own that its configuration may name.
+pub struct Role {
+    pub(crate) kind: Kind,
+    pub(crate) policies: BTreeMap<String, MakePolicy>,
+    pub(crate) transports: BTreeMap<String, MakeTransport>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+impl Role {
+    /// The submission server.
+    #[must_use]
+    pub fn submission() -> Self {
+        Self::new(Kind::Submission)
+    }
+
+    /// The relay.
+    #[must_use]
+    pub fn relay() -> Self {
+        Self::new(Kind::Relay)
+    }
+
+    /// The MX ingress.
+    #[must_use]
+    pub fn mx() -> Self {
+        Self::new(Kind::Mx)
+    }
+
+    fn new(kind: Kind) -> Self {
+        let (policies, transports) = (BTreeMap::new(), BTreeMap::new());
+        Self { kind, policies, transports, observers: Vec::new() }
+    }
+
+    /// Lets `[[policy]] use = "name"` mean this. A stock policy of the same name is replaced.
+    #[must_use]
+    pub fn policy<P, M>(mut self, name: &str, make: M) -> Self
+    where
+        P: PolicyFactory + 'static,
+        M: Fn(&Options) -> Result<P, Invalid> + 'static,
+    {
+        let make = move |options: &Options| {
+            make(options).map(|policy| Arc::new(policy) as Arc<dyn PolicyFactory>)
+        };
+        self.policies.insert(name.to_owned(), Box::new(make));
+        self
+    }
+
+    /// Lets a `[[transport]]` of this kind mean this. A stock transport of the same name is
+    /// replaced.
+    #[must_use]
+    pub fn transport<D, M>(mut self, kind: &str, make: M) -> Self
+    where
+        D: Deliverer + 'static,
+        M: Fn(&Options) -> Result<D, Invalid> + 'static,
+    {
+        let make = move |options: &Options| {
+            make(options).map(|transport| Arc::new(transport) as Arc<dyn Deliverer>)
+        };
+        self.transports.insert(kind.to_owned(), Box::new(make));
+        self
+    }
+
+    /// Tells `observer` of everything that happens.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
+    /// Reads the command line and does what it says: serves, or checks the configuration.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        cli::main(self)
+    }
+}

@@ -14,7 +14,7 @@ use merpati_plugin::spool::{
 };
 use merpati_store::MemoryStore;
 use merpati_testkit::disk::{Fault, Random, SimDisk};
-use merpati_testkit::spool_contract::{NOW, TTL, message, read, settlement};
+use merpati_testkit::spool_contract::{NOW, TTL, body, lease, message, put, read, settlement};
 use merpati_types::{MessageId, ReversePath, Timestamp};
 
 use super::{open, try_open};
@@ -261,6 +261,25 @@ async fn any_one_fault_keeps_the_promises() {
                 let context = format!("seed {seed}, {fault:?} at {at}");
                 cut_and_check(&disk, &index, &model, at, &context).await;
             }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_file_outlives_its_message_never_the_other_way_round() {
+    for cut in 0..4 {
+        let disk = SimDisk::new();
+        let index = MemoryStore::with_history();
+        let (spool, _) = open(&disk, &index);
+        put(&spool, message(&["a@one.test"]), &body(1000)).await.expect("commits");
+        let (leased, _) = lease(&spool, NOW).await.remove(0);
+        let delivered = settlement(vec![(0, RecipientResult::Delivered)]);
+        spool.settle(leased, delivered).await.expect("settles");
+        disk.fault(disk.operations() + cut, Fault::Cut);
+        spool.tick();
+        for seed in 0..30 {
+            let (_, report) = open(&disk.crash(seed), &index.after_cut(0, |_, _| false));
+            assert_eq!(report.missing_bodies, [], "cut after {cut}, seed {seed}");
         }
     }
 }

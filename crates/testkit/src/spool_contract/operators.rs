@@ -120,7 +120,8 @@ pub(super) async fn requeue(storage: &dyn Storage) {
     let spool = reopen(storage, spool).await;
     let leased = lease(&*spool, soon).await;
     let parcel = leased.iter().map(|(_, p)| p).find(|p| p.id.message == ids[0]);
-    assert_eq!(parcel.expect("it is due").due, soon);
+    assert_eq!(parcel.map(|p| (p.due, p.expired)), Some((soon, true)));
+    assert_eq!(leased.iter().filter(|(_, p)| p.expired).count(), 1);
 }
 
 pub(super) async fn delete(storage: &dyn Storage) {

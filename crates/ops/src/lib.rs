@@ -1,1 +1,19 @@
-//! Admin API, metrics, health, tracing set-up, privileges.
+#![doc = include_str!("../README.md")]
+
+pub mod admin;
+pub mod api;
+pub mod client;
+pub mod events;
+pub mod log;
+pub mod metrics;
+pub mod privileges;
+pub mod signals;
+pub mod state_dir;
+
+pub use admin::{
+    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving,
+};
+pub use events::EventLog;
+pub use metrics::Metrics;
+pub use privileges::{PrivilegeError, User};
+pub use signals::{Signal, Signals};

@@ -1,0 +1,30 @@
+//! The bearer token that TCP clients show (RFC 6750 §2.1).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use merpati_types::Secret;
+use subtle::ConstantTimeEq;
+
+/// Puts the demand for a token before every route.
+pub(super) fn demand(router: Router, token: Secret<String>) -> Router {
+    router.layer(middleware::from_fn_with_state(Arc::new(token), check))
+}
+
+async fn check(State(token): State<Arc<Secret<String>>>, request: Request, next: Next) -> Response {
+    let shown = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // An empty token in the configuration opens nothing.
+    let expected = token.expose().as_bytes();
+    let holds = shown.is_some_and(|shown| bool::from(shown.ct_eq(expected)));
+    if holds && !expected.is_empty() {
+        return next.run(request).await;
+    }
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response()
+}

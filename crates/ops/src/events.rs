@@ -1,0 +1,141 @@
+//! The log of what happens to mail: one line an event, with the queue id.
+
+use merpati_plugin::deliver::DeliveryResult;
+use merpati_plugin::{Event, Observer};
+
+/// Writes events to the log. What happens to messages is told at `info`, conversations and
+/// verdicts at `debug`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventLog;
+
+impl Observer for EventLog {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Connected { .. } | Event::Disconnected { .. } | Event::Verdict { .. } => {
+                conversation(event);
+            }
+            Event::Login { .. } | Event::Refused { .. } => refusal(event),
+            Event::Accepted { conversation, id, message, size, took } => {
+                let envelope = &message.envelope;
+                tracing::info!(
+                    event = "accepted",
+                    %id,
+                    from = %envelope.sender,
+                    recipients = envelope.recipients.len(),
+                    size,
+                    peer = %conversation.connection.peer.ip(),
+                    listener = &*conversation.connection.listener,
+                    account = conversation.account.as_ref().map(|account| account.login.as_str()),
+                    took_ms = millis(*took),
+                );
+            }
+            Event::Discarded { conversation, id } => {
+                let peer = conversation.connection.peer.ip();
+                tracing::info!(event = "discarded", %id, %peer);
+            }
+            Event::Attempted { parcel, recipient, transport, outcome, bounced } => {
+                let envelope = &parcel.info.message.envelope;
+                let to = envelope.recipients.get(*recipient as usize);
+                tracing::info!(
+                    event = result(&outcome.result, *bounced),
+                    id = %parcel.id.message,
+                    to = to.map(|to| to.address.to_string()),
+                    transport,
+                    remote = outcome.remote,
+                    attempt = parcel.attempts + 1,
+                    status = status(&outcome.result),
+                    reply = outcome.diagnostic,
+                );
+            }
+            Event::Reported { about, action } => {
+                tracing::info!(event = "reported", id = %about, action);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn conversation(event: &Event<'_>) {
+    match event {
+        Event::Connected { conversation } => {
+            let connection = &conversation.connection;
+            tracing::debug!(
+                event = "connected",
+                connection = connection.id,
+                peer = %connection.peer,
+                listener = &*connection.listener,
+            );
+        }
+        Event::Disconnected { conversation, lasted, messages } => {
+            let connection = &conversation.connection;
+            tracing::debug!(
+                event = "disconnected",
+                connection = connection.id,
+                peer = %connection.peer,
+                messages,
+                lasted_ms = millis(*lasted),
+            );
+        }
+        Event::Verdict { conversation, record } => {
+            tracing::debug!(
+                event = "verdict",
+                connection = conversation.connection.id,
+                stage = record.stage.name(),
+                plugin = record.plugin,
+                decision = record.decision,
+                reason = record.reason,
+                effects = record.effects,
+                took_us = u64::try_from(record.took.as_micros()).unwrap_or(u64::MAX),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn refusal(event: &Event<'_>) {
+    match event {
+        Event::Login { conversation, mechanism, user, refused } => {
+            let peer = conversation.connection.peer.ip();
+            match refused {
+                None => tracing::info!(event = "login", user, mechanism, %peer),
+                Some(reply) => {
+                    tracing::info!(event = "login refused", user, mechanism, %peer, %reply);
+                }
+            }
+        }
+        Event::Refused { conversation, stage, subject, id, rejection } => {
+            tracing::info!(
+                event = "refused",
+                id = id.map(tracing::field::display),
+                stage = stage.name(),
+                subject,
+                peer = %conversation.connection.peer.ip(),
+                reply = %rejection,
+            );
+        }
+        _ => {}
+    }
+}
+
+/// What became of a recipient, in one word.
+pub(crate) fn result(result: &DeliveryResult, bounced: bool) -> &'static str {
+    match result {
+        _ if bounced => "bounced",
+        DeliveryResult::Delivered { .. } => "delivered",
+        DeliveryResult::Deferred { .. } => "deferred",
+        DeliveryResult::Failed { .. } => "failed",
+    }
+}
+
+fn status(result: &DeliveryResult) -> Option<String> {
+    match result {
+        DeliveryResult::Delivered { .. } => None,
+        DeliveryResult::Deferred { status, .. } | DeliveryResult::Failed { status } => {
+            Some(status.to_string())
+        }
+    }
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

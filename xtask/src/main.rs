@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::lint::{Gate, rfcs};
 use crate::workspace::Workspace;
 
+mod demo;
 mod fuzz;
 mod lint;
 mod test;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Send a real message through three real servers on loopback.
+    Demo(demo::Args),
     /// Check the tree: every gate runs and every finding is said; exit 1 if there is one.
     Lint {
         /// Run only these gates (comma-separated).
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     match cli.command {
+        Command::Demo(args) => demo::run(&workspace, &args),
         Command::Lint { only } => lint::run(&workspace, &only),
         Command::Arrows => lint::run(&workspace, &[Gate::Arrows]),
         Command::Rfcs { write: true } => rfcs::write(&workspace).map(|()| ExitCode::SUCCESS),

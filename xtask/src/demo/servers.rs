@@ -1,0 +1,127 @@
+//! The three server processes.
+
+use std::fs::{self, File};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::layout::Layout;
+
+const READY_LIMIT: Duration = Duration::from_secs(20);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const ROLES: [&str; 3] = ["mx", "relay", "submission"];
+
+/// The servers, started by us. Somebody else may end one and start it again: that one is theirs.
+pub(crate) struct Servers(Vec<Server>);
+
+struct Server {
+    role: &'static str,
+    pid: u32,
+    /// Taken once the process has been waited for.
+    child: Arc<Mutex<Option<Child>>>,
+}
+
+impl Servers {
+    pub(crate) fn start(layout: &Layout, binaries: &Path) -> Result<Self> {
+        let mut servers = Self(Vec::new());
+        for role in ROLES {
+            let log = File::create(layout.log(role))?;
+            let binary = binaries.join(format!("merpati-{role}"));
+            let child = Command::new(&binary)
+                .arg("--config")
+                .arg(layout.config(role))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .with_context(|| format!("cannot start {}", binary.display()))?;
+            let pid = child.id();
+            let child = Arc::new(Mutex::new(Some(child)));
+            reap(&child);
+            servers.0.push(Server { role, pid, child });
+        }
+        Ok(servers)
+    }
+
+    pub(crate) fn pid(&self, role: &str) -> u32 {
+        self.0.iter().find(|server| server.role == role).map_or(0, |server| server.pid)
+    }
+
+    /// Waits until every port answers.
+    pub(crate) fn wait_until_ready(&mut self, layout: &Layout) -> Result<()> {
+        let ports = [
+            ("mx", layout.mx),
+            ("relay", layout.relay),
+            ("submission", layout.starttls),
+            ("submission", layout.tls),
+        ];
+        let began = Instant::now();
+        for (role, port) in ports {
+            while TcpStream::connect(port).is_err() {
+                if began.elapsed() > READY_LIMIT || !self.runs(role) {
+                    self.show_logs(layout);
+                    self.stop();
+                    bail!("merpati-{role} does not answer on {port}");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn show_logs(&self, layout: &Layout) {
+        for server in &self.0 {
+            let log = fs::read_to_string(layout.log(server.role)).unwrap_or_default();
+            let last: Vec<_> = log.lines().rev().take(30).collect();
+            eprintln!("--- the log of merpati-{}, latest first", server.role);
+            for line in last {
+                eprintln!("{line}");
+            }
+        }
+    }
+
+    fn runs(&self, role: &str) -> bool {
+        self.0.iter().any(|server| server.role == role && lock(&server.child).is_some())
+    }
+
+    /// Asks every server that is still ours to stop, and sees to it that it does.
+    pub(crate) fn stop(&mut self) {
+        for server in &self.0 {
+            if lock(&server.child).is_some() {
+                let _ = Command::new("kill").arg(server.pid.to_string()).status();
+            }
+        }
+        let began = Instant::now();
+        for server in &self.0 {
+            while lock(&server.child).is_some() && began.elapsed() < STOP_LIMIT {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if let Some(child) = lock(&server.child).as_mut() {
+                let _ = child.kill();
+            }
+        }
+    }
+}
+
+/// Collects the exit status when the process ends, so that it leaves no zombie.
+fn reap(child: &Arc<Mutex<Option<Child>>>) {
+    let child = Arc::clone(child);
+    std::thread::spawn(move || {
+        loop {
+            match lock(&child).as_mut().map(Child::try_wait) {
+                Some(Ok(None)) => {}
+                _ => break,
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        lock(&child).take();
+    });
+}
+
+fn lock(child: &Mutex<Option<Child>>) -> std::sync::MutexGuard<'_, Option<Child>> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}

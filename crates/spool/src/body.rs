@@ -17,12 +17,19 @@ const PIECE: usize = 64 << 10;
 /// Octets of small bodies that all of the process may hold in memory.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    whole: usize,
     left: AtomicUsize,
 }
 
 impl Budget {
     pub(crate) fn new(octets: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(octets) })
+        Arc::new(Self { whole: octets, left: AtomicUsize::new(octets) })
+    }
+
+    /// Whether there is room for what would only be convenient: what is on its way in
+    /// needs the other half.
+    pub(crate) fn is_ample(&self) -> bool {
+        self.left.load(Ordering::Relaxed) >= self.whole / 2
     }
 
     /// A reservation of nothing, to grow.

@@ -138,8 +138,11 @@ impl SpoolWriter for Writer {
         let fact = Fact::Message { info: info.clone(), place };
         let body = memory.iter().map(|(bytes, _)| bytes.clone()).collect();
         let group = Group::from(fact.to_record(self.id, body));
-        let body = memory.map(|(bytes, reserved)| Kept::new(bytes, reserved));
-        let flying = Flying { id: self.id, fact, fresh: Some(Fresh { info, body }) };
+        let fresh = self.inner.budget.is_ample().then(|| {
+            let body = memory.map(|(bytes, reserved)| Kept::new(bytes, reserved));
+            Fresh { info, body }
+        });
+        let flying = Flying { id: self.id, fact, fresh };
         let durability = match durability {
             Durability::Sync => Sync::Sync,
             Durability::Group { within } => Sync::Group { within },

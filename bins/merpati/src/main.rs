@@ -1,3 +1,86 @@
 //! The operator's tool.
 
-fn main() {}
+mod password;
+mod queue;
+mod table;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use merpati_config::{ConfigFile, RoleConfig};
+use merpati_ops::client::Client;
+
+/// Looks into a Merpati server, and changes what it does.
+#[derive(Debug, Parser)]
+#[command(name = "merpati", version)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How to find the server.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The server's admin socket
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "config")]
+    admin: Option<PathBuf>,
+    /// The server's configuration, which names its admin socket
+    #[arg(long, global = true, value_name = "FILE", env = "MERPATI_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the queue and changes it
+    Queue(queue::QueueArgs),
+    /// Asks for a password and writes a line for a file of users
+    Password(password::PasswordArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Queue(args) => cli.server.client().and_then(|client| queue::run(args, &client)),
+        Command::Password(args) => password::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("merpati: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl ServerArgs {
+    fn client(&self) -> anyhow::Result<Client> {
+        let socket = match (&self.admin, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(config)) => socket_of(config)?,
+            (None, None) => anyhow::bail!("say which server: --admin PATH or --config FILE"),
+        };
+        Ok(Client::new(&socket))
+    }
+}
+
+/// The admin socket that a configuration names. Its mistakes do not matter, as long as they leave
+/// no doubt about the socket: an operator may not be able to read all that the server can.
+fn socket_of(config: &Path) -> anyhow::Result<PathBuf> {
+    let file = ConfigFile::open(config)?;
+    let read = RoleConfig::read(file.options());
+    if read.state_dir.value.as_os_str().is_empty() {
+        file.verdict().context("the configuration does not name the admin socket")?;
+    }
+    Ok(read.admin.socket)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

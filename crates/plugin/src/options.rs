@@ -49,7 +49,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::{Errors, Excerpt, Invalid, OptionError, Place};
-pub use quantity::Size;
+pub use quantity::{Size, parse_duration};
 pub use read::{Bounded, Found, FromOption, Located, OneOrMany, Parsed};
 pub use value::{Entry, Kind, Span, Value};
 

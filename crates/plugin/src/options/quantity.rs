@@ -43,8 +43,16 @@ impl FromOption for Duration {
             return Err(found.reject_with("a time needs its unit", HELP));
         }
         let text = found.text()?;
-        quantity(text, &TIMES).map(Self::from_millis).map_err(|why| found.reject_with(why, HELP))
+        parse_duration(text).map_err(|why| found.reject_with(why, HELP))
     }
+}
+
+/// Reads a length of time as options have it: `250ms`, `30s`, `5m`, `4h`, `5d`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    quantity(text, &TIMES).map(Duration::from_millis)
 }
 
 impl Bounded for Size {

@@ -1,0 +1,299 @@
+//! `merpati queue`: the queue of a server.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use merpati_ops::api::{
+    ActionRequest, Changed, ListPage, ListRequest, MessageView, ParcelView, Selection, State,
+    StatsView,
+};
+use merpati_ops::client::Client;
+use serde_json::json;
+
+use crate::table::{align, plain, size};
+
+/// How many parcels a request asks for.
+const PAGE: usize = 500;
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueArgs {
+    /// Writes JSON: one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: QueueCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Lists what is queued
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Shows a message and what is left to do for it
+    Show {
+        /// The queue id
+        id: String,
+    },
+    /// Writes a message as it would be delivered
+    Cat {
+        /// The queue id
+        id: String,
+    },
+    /// Keeps messages until they are released
+    Hold {
+        #[command(flatten)]
+        which: Which,
+        /// Why; shown with the message
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Lets held messages go
+    Release(Which),
+    /// Tries messages now
+    Retry(Which),
+    /// Gives messages up, and tells their senders
+    Bounce(Which),
+    /// Removes messages, and tells nobody
+    Delete(Which),
+    /// Counts what is queued
+    Stats,
+}
+
+/// Which parcels are meant; all that is said must hold.
+#[derive(Debug, Args)]
+struct Which {
+    /// These messages
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The sender contains this
+    #[arg(long, value_name = "TEXT")]
+    sender: Option<String>,
+    /// A recipient contains this
+    #[arg(long, value_name = "TEXT")]
+    recipient: Option<String>,
+    /// For recipients in this domain
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// In this state
+    #[arg(long)]
+    state: Option<StateArg>,
+    /// Arrived longer ago than this: 30m, 4h, 2d
+    #[arg(long, value_name = "TIME", value_parser = merpati_config::parse_duration)]
+    older: Option<Duration>,
+    /// The last attempt failed with a text that contains this
+    #[arg(long, value_name = "TEXT")]
+    error: Option<String>,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum StateArg {
+    Active,
+    Deferred,
+    Held,
+    Leased,
+}
+
+impl From<StateArg> for State {
+    fn from(state: StateArg) -> Self {
+        match state {
+            StateArg::Active => Self::Active,
+            StateArg::Deferred => Self::Deferred,
+            StateArg::Held => Self::Held,
+            StateArg::Leased => Self::Leased,
+        }
+    }
+}
+
+impl Which {
+    /// One selection for each message that is named, or one for all.
+    fn selections(&self) -> Vec<Selection> {
+        let any = Selection {
+            all: self.all,
+            id: None,
+            sender: self.sender.clone(),
+            recipient: self.recipient.clone(),
+            domain: self.domain.clone(),
+            state: self.state.map(Into::into),
+            older_seconds: self.older.map(|time| time.as_secs()),
+            reason: self.error.clone(),
+        };
+        if self.ids.is_empty() {
+            return vec![any];
+        }
+        let one = |id: &String| Selection { id: Some(id.clone()), ..any.clone() };
+        self.ids.iter().map(one).collect()
+    }
+}
+
+pub(crate) fn run(args: &QueueArgs, client: &Client) -> anyhow::Result<()> {
+    let queue = Queue { client, json: args.json };
+    match &args.command {
+        QueueCommand::List { which, limit } => queue.list(which, limit.unwrap_or(usize::MAX)),
+        QueueCommand::Show { id } => queue.show(id),
+        QueueCommand::Cat { id } => {
+            client.download(&format!("{}/raw", message_path(id)), &mut io::stdout().lock())?;
+            Ok(())
+        }
+        QueueCommand::Hold { which, reason } => queue.change("hold", which, reason.as_deref()),
+        QueueCommand::Release(which) => queue.change("release", which, None),
+        QueueCommand::Retry(which) => queue.change("retry", which, None),
+        QueueCommand::Bounce(which) => queue.change("bounce", which, None),
+        QueueCommand::Delete(which) => queue.change("delete", which, None),
+        QueueCommand::Stats => queue.stats(),
+    }
+}
+
+struct Queue<'a> {
+    client: &'a Client,
+    json: bool,
+}
+
+impl Queue<'_> {
+    fn list(&self, which: &Which, limit: usize) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let mut left = limit;
+        for selection in which.selections() {
+            let mut cursor = None;
+            while left > 0 {
+                let limit = Some(PAGE.min(left));
+                let request = ListRequest { selection: selection.clone(), cursor, limit };
+                let page: ListPage = self.client.post("/v1/queue/list", &request)?;
+                left = left.saturating_sub(page.parcels.len());
+                self.show_parcels(&mut out, &page.parcels)?;
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show_parcels(&self, out: &mut dyn Write, parcels: &[ParcelView]) -> anyhow::Result<()> {
+        if self.json {
+            for parcel in parcels {
+                writeln!(out, "{}", serde_json::to_string(parcel)?)?;
+            }
+            return Ok(());
+        }
+        let rows: Vec<_> = parcels.iter().map(row).collect();
+        for (line, parcel) in align(&rows).iter().zip(parcels) {
+            writeln!(out, "{line}")?;
+            if let Some(reason) = &parcel.reason {
+                writeln!(out, "    {}", plain(reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&self, id: &str) -> anyhow::Result<()> {
+        let message: MessageView = self.client.get(&message_path(id))?;
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&message)?)?;
+            return Ok(());
+        }
+        let mut rows = vec![
+            ["id".to_owned(), message.id.clone()],
+            ["sender".to_owned(), path(&message.sender)],
+            ["arrived".to_owned(), seconds(&message.arrived)],
+            ["size".to_owned(), message.size.to_string()],
+        ];
+        for (name, value) in [
+            ("peer", &message.peer),
+            ("hello", &message.hello),
+            ("account", &message.account),
+            ("held on arrival", &message.hold),
+        ] {
+            rows.extend(value.as_ref().map(|value| [name.to_owned(), plain(value)]));
+        }
+        let tags = message.tags.iter();
+        rows.extend(tags.map(|(name, value)| [format!("tag {}", plain(name)), plain(value)]));
+        let recipients = message.recipients.iter();
+        rows.extend(recipients.map(|address| ["recipient".to_owned(), path(address)]));
+        for line in align(&rows) {
+            writeln!(out, "{line}")?;
+        }
+        writeln!(out)?;
+        self.show_parcels(&mut out, &message.parcels)
+    }
+
+    fn change(&self, action: &str, which: &Which, reason: Option<&str>) -> anyhow::Result<()> {
+        let mut changed = 0;
+        for selection in which.selections() {
+            let request = ActionRequest { selection, reason: reason.map(str::to_owned) };
+            let answer: Changed = self.client.post(&format!("/v1/queue/{action}"), &request)?;
+            changed += answer.changed;
+        }
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "changed": changed }))?;
+        } else {
+            writeln!(out, "{action}: {changed}")?;
+        }
+        Ok(())
+    }
+
+    fn stats(&self) -> anyhow::Result<()> {
+        let stats: StatsView = self.client.get("/v1/queue/stats")?;
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string(&stats)?)?;
+            return Ok(());
+        }
+        let rows = [
+            ("messages", stats.messages.to_string()),
+            ("active", stats.active.to_string()),
+            ("deferred", stats.deferred.to_string()),
+            ("held", stats.held.to_string()),
+            ("leased", stats.leased.to_string()),
+            ("size", size(stats.octets)),
+        ];
+        for line in align(&rows.map(|(name, value)| [name.to_owned(), value])) {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `ID/N  state  arrived  size  attempts  <sender>  <recipient> …`
+fn row(parcel: &ParcelView) -> [String; 7] {
+    let first = parcel.recipients.first().map(|address| path(address)).unwrap_or_default();
+    let to = match parcel.recipients.len() {
+        0 | 1 => first,
+        count => format!("{first} and {} more", count - 1),
+    };
+    [
+        parcel.id.clone(),
+        parcel.state.name().to_owned(),
+        seconds(&parcel.arrived),
+        size(parcel.size),
+        format!("{}x", parcel.attempts),
+        path(&parcel.sender),
+        to,
+    ]
+}
+
+fn path(address: &str) -> String {
+    format!("<{}>", plain(address))
+}
+
+/// A moment without its milliseconds.
+fn seconds(moment: &str) -> String {
+    moment.split_once('.').map_or(moment, |(seconds, _)| seconds).to_owned()
+}
+
+fn message_path(id: &str) -> String {
+    // Whatever is no letter or digit would lead elsewhere, and no id has it.
+    let id: String = id.chars().filter(char::is_ascii_alphanumeric).collect();
+    format!("/v1/queue/message/{id}")
+}

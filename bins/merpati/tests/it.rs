@@ -1,0 +1,213 @@
+//! The tool against a server that answers what the test says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use merpati_ops::api::{ListPage, MessageView, ParcelView, State};
+
+/// Runs the tool with `input` on its standard input.
+fn merpati(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_merpati"))
+        .args(args)
+        .env_remove("MERPATI_CONFIG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A tool that does not read its input closes the pipe first.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs the tool against a server that gives these answers, one a request; gives what the tool
+/// wrote, and the requests.
+fn with_server(args: &[&str], answers: &[String]) -> (Output, Vec<String>) {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let args = [&["--admin", socket.to_str().unwrap()], args].concat();
+    thread::scope(|scope| {
+        let server = scope.spawn(move || answers.iter().map(|a| answer(&listener, a)).collect());
+        let output = merpati(&args, "");
+        (output, server.join().unwrap())
+    })
+}
+
+/// Answers one request, and gives its first line and its body.
+fn answer(listener: &UnixListener, answer: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(reader.read_line(&mut head).unwrap() > 0);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    let head_out = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+    stream.write_all((head_out + answer).as_bytes()).unwrap();
+    let first = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
+    format!("{first} {}", text(&body)).trim_end().to_owned()
+}
+
+fn parcel(number: u32) -> ParcelView {
+    ParcelView {
+        id: format!("000000000000a/{number}"),
+        message: "000000000000a".to_owned(),
+        number,
+        sender: String::new(),
+        recipients: vec!["b@receiver.test".to_owned(), "c@receiver.test".to_owned()],
+        domain: "receiver.test".to_owned(),
+        state: State::Deferred,
+        attempts: 3,
+        arrived: "2026-11-23T08:00:00.000Z".to_owned(),
+        due: "2026-11-23T09:00:00.000Z".to_owned(),
+        size: 20,
+        reason: Some("450 busy\u{1b}[2J".to_owned()),
+        warned: false,
+        expired: false,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
+#[test]
+fn lists_page_by_page() {
+    let first = ListPage { parcels: vec![parcel(0)], cursor: Some("000000000000a/0".to_owned()) };
+    let second = ListPage { parcels: vec![parcel(12)], cursor: None };
+    let args = ["queue", "list", "--domain", "receiver.test", "--older", "2h"];
+    let (output, requests) = with_server(&args, &[json(&first), json(&second)]);
+    let expected = "\
+000000000000a/0  deferred  2026-11-23T08:00:00  20  3x  <>  <b@receiver.test> and 1 more
+    450 busy?[2J
+000000000000a/12  deferred  2026-11-23T08:00:00  20  3x  <>  <b@receiver.test> and 1 more
+    450 busy?[2J
+";
+    assert_eq!(text(&output.stdout), expected);
+    assert!(requests[0].contains("\"domain\":\"receiver.test\""), "{}", requests[0]);
+    assert!(requests[0].contains("\"older_seconds\":7200"), "{}", requests[0]);
+    assert!(requests[1].contains("\"cursor\":\"000000000000a/0\""), "{}", requests[1]);
+
+    let (output, _) = with_server(&["queue", "list", "--json", "--limit", "1"], &[json(&first)]);
+    let line = text(&output.stdout).trim_end();
+    assert_eq!(serde_json::from_str::<ParcelView>(line).unwrap(), parcel(0));
+}
+
+#[test]
+fn shows_and_writes_messages() {
+    let message = MessageView {
+        id: "000000000000a".to_owned(),
+        sender: "a@sender.test".to_owned(),
+        recipients: vec!["b@receiver.test".to_owned()],
+        arrived: "2026-11-23T08:00:00.000Z".to_owned(),
+        size: 20,
+        peer: Some("192.0.2.1".to_owned()),
+        hello: None,
+        account: None,
+        hold: None,
+        tags: [("list".to_owned(), "yes".to_owned())].into(),
+        parcels: vec![],
+    };
+    let (output, requests) = with_server(&["queue", "show", "000000000000a"], &[json(&message)]);
+    assert_eq!(requests, ["GET /v1/queue/message/000000000000a"]);
+    let expected = "\
+id         000000000000a
+sender     <a@sender.test>
+arrived    2026-11-23T08:00:00
+size       20
+peer       192.0.2.1
+tag list   yes
+recipient  <b@receiver.test>
+
+";
+    assert_eq!(text(&output.stdout), expected);
+
+    let raw = "Subject: x\r\n\r\nbody".to_owned();
+    let (output, requests) = with_server(&["queue", "cat", "000000000000a"], &[raw.clone()]);
+    assert_eq!(requests, ["GET /v1/queue/message/000000000000a/raw"]);
+    assert_eq!(text(&output.stdout), raw);
+}
+
+#[test]
+fn changes_what_is_named() {
+    let changed = "{\"changed\":1}".to_owned();
+    let args = ["queue", "hold", "a", "b", "--reason", "why"];
+    let (output, requests) = with_server(&args, &[changed.clone(), changed.clone()]);
+    assert_eq!(text(&output.stdout), "hold: 2\n");
+    assert!(requests[1].starts_with("POST /v1/queue/hold"), "{}", requests[1]);
+    assert!(requests[1].contains("\"id\":\"b\"") && requests[1].contains("\"reason\":\"why\""));
+
+    for action in ["release", "retry", "bounce", "delete"] {
+        let args = ["queue", action, "--all", "--json"];
+        let (output, requests) = with_server(&args, std::slice::from_ref(&changed));
+        assert_eq!(text(&output.stdout), "{\"changed\":1}\n");
+        assert!(requests[0].contains("\"all\":true"), "{}", requests[0]);
+    }
+}
+
+#[test]
+fn finds_the_server_by_its_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
+    let config = directory.path().join("mx.toml");
+    let state_dir = directory.path().display();
+    std::fs::write(&config, format!("hostname = 'a.test'\nstate_dir = '{state_dir}'\n")).unwrap();
+    let server =
+        thread::spawn(move || answer(&listener, &json(&merpati_ops::api::StatsView::default())));
+    let output = merpati(&["queue", "stats", "--config", config.to_str().unwrap()], "");
+    assert_eq!(server.join().unwrap(), "GET /v1/queue/stats");
+    assert!(text(&output.stdout).starts_with("messages  0\nactive    0\n"));
+
+    std::fs::write(&config, "state_dri = 'x'\n").unwrap();
+    let output = merpati(&["queue", "stats", "--config", config.to_str().unwrap()], "");
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("did you mean `state_dir`?"));
+}
+
+#[test]
+fn says_why_there_is_no_server() {
+    let check = |args: &[&str], says: &str| {
+        let output = merpati(args, "");
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.contains(says) && said.lines().count() == 1, "{said}");
+    };
+    check(&["queue", "stats"], "say which server");
+    let absent = Path::new("/nonexistent/admin.sock").to_str().unwrap();
+    check(&["--admin", absent, "queue", "stats"], "cannot reach the server at /nonexistent/");
+    check(&["--config", "/nonexistent/mx.toml", "queue", "stats"], "/nonexistent/mx.toml: ");
+}
+
+#[test]
+fn writes_a_line_for_a_file_of_users() {
+    let check = |args: &[&str], input: &str, begins: &str, ends: &str| {
+        let output = merpati(&[&["password"], args].concat(), input);
+        let line = text(&output.stdout);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(line.starts_with(begins) && line.ends_with(ends), "{line}");
+        assert!(!line.contains("hunter2"));
+    };
+    check(&["alice@sender.test"], "hunter2\n", "alice@sender.test:$argon2id$", "\n");
+    let args = ["alice", "--address", "a@b.test", "--address", "c@b.test"];
+    check(&args, "hunter2", "alice:$argon2id$", ":a@b.test,c@b.test\n");
+
+    let refuse = |args: &[&str], input: &str, says: &str| {
+        let output = merpati(&[&["password"], args].concat(), input);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
+    };
+    refuse(&["alice@sender.test"], "\n", "empty password");
+    refuse(&["alice"], "hunter2\n", "--address");
+    refuse(&["a:b@c.test"], "hunter2\n", "cannot have");
+    refuse(&["alice", "--address", "a@"], "hunter2\n", "`a@`");
+}

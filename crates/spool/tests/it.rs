@@ -108,7 +108,7 @@ async fn limits_of_space_are_told() {
 
     // Small bodies beyond the budget go through files.
     let (spool, _) =
-        DiskSpool::open(dir.path(), Options { memory: 1500, ..options() }).expect("opens");
+        DiskSpool::open(dir.path(), Options { memory: 1000, ..options() }).expect("opens");
     let first = put(&spool, message(&["b@c.test"]), &body(1000)).await.expect("commits");
     let second = put(&spool, message(&["b@c.test"]), &body(1001)).await.expect("commits");
     assert_eq!(files(dir.path(), "bodies").len(), 1);

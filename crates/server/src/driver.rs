@@ -40,7 +40,7 @@ pub async fn run<T: Transport>(
     xclient: XclientRight,
     drain: watch::Receiver<bool>,
 ) {
-    let began = Instant::now();
+    let began = now();
     let peer = connection.peer;
     let mut stream = Stream::Plain(io);
     let mut tls = None;
@@ -83,7 +83,7 @@ impl<T: Transport> Driver<T> {
                 Action::Write(bytes) => self.write(&bytes),
                 Action::Ask(question) => {
                     let verdict = self.answerer.answer(question).await;
-                    self.session.answer(Instant::now(), verdict);
+                    self.session.answer(now(), verdict);
                 }
                 Action::Body(bytes) => self.body(bytes).await,
                 Action::Aborted => self.answerer.aborted(),
@@ -135,15 +135,15 @@ impl<T: Transport> Driver<T> {
             changed = self.drain.changed(), if !draining => {
                 // A sender that is gone has stopped without draining: the same to us.
                 let _ = changed;
-                session.handle_drain(Instant::now());
+                session.handle_drain(now());
             }
-            read = read_some(stream, |bytes| session.handle_bytes(Instant::now(), bytes)) => {
+            read = read_some(stream, |bytes| session.handle_bytes(now(), bytes)) => {
                 if read? == 0 {
                     session.handle_eof();
                 }
             }
             () = tokio::time::sleep_until(until.into()) => {
-                session.handle_timeout(Instant::now());
+                session.handle_timeout(now());
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<T: Transport> Driver<T> {
         let (stream, facts) = handshake(stream, &self.service).await?;
         self.stream = Some(stream);
         self.answerer.encrypted(facts);
-        self.session.handle_tls(Instant::now());
+        self.session.handle_tls(now());
         Ok(())
     }
 
@@ -177,6 +177,11 @@ impl<T: Transport> Driver<T> {
         let _ = timed(LINGER_TIME, linger).await;
         Ok(())
     }
+}
+
+/// Now, by the runtime's clock, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 fn present<T>(stream: &mut Option<Stream<T>>) -> io::Result<&mut Stream<T>> {

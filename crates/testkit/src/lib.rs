@@ -2,4 +2,5 @@
 
 pub mod disk;
 pub mod dns;
+pub mod script;
 pub mod spool_contract;

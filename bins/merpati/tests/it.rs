@@ -1,5 +1,7 @@
 //! The tool against a server that answers what the test says.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -133,7 +135,8 @@ recipient  <b@receiver.test>
     assert_eq!(text(&output.stdout), expected);
 
     let raw = "Subject: x\r\n\r\nbody".to_owned();
-    let (output, requests) = with_server(&["queue", "cat", "000000000000a"], &[raw.clone()]);
+    let (output, requests) =
+        with_server(&["queue", "cat", "000000000000a"], std::slice::from_ref(&raw));
     assert_eq!(requests, ["GET /v1/queue/message/000000000000a/raw"]);
     assert_eq!(text(&output.stdout), raw);
 }

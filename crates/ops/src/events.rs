@@ -139,3 +139,70 @@ fn status(result: &DeliveryResult) -> Option<String> {
 fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use merpati_plugin::{Connection, Conversation, Protocol, Stage};
+    use merpati_types::{MessageId, Rejection, Status};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn one_line_a_message_event_with_its_id() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone())
+            .finish();
+        let address = "192.0.2.1:25".parse().unwrap();
+        let conversation = Conversation::new(Connection {
+            id: 1,
+            listener: Arc::from("mx"),
+            protocol: Protocol::Smtp,
+            local: address,
+            peer: address,
+        });
+        let rejection = Rejection::permanent(Status::POLICY, "no\r\n{\"event\":\"accepted\"}");
+        tracing::subscriber::with_default(subscriber, || {
+            let id = MessageId::from_u64(1);
+            EventLog.observe(&Event::Connected { conversation: &conversation });
+            EventLog.observe(&Event::Discarded { conversation: &conversation, id });
+            EventLog.observe(&Event::Refused {
+                conversation: &conversation,
+                stage: Stage::Message,
+                subject: None,
+                id: Some(id),
+                rejection: &rejection,
+            });
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(events, ["discarded", "refused"]);
+        for line in &lines {
+            assert_eq!(
+                (&line["id"], &line["peer"]),
+                (&"0000000000001".into(), &"192.0.2.1".into())
+            );
+        }
+        assert_eq!(lines[1]["stage"], "message");
+    }
+}

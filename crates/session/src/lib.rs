@@ -1,4 +1,4 @@
-//! SMTP and LMTP conversations, server and client, as sans-IO state machines.
+#![doc = include_str!("../README.md")]
 
 pub mod client;
 pub mod server;

@@ -23,6 +23,12 @@ pub(crate) enum Fatal {
     #[error("{what}: {source}")]
     System { what: String, source: std::io::Error },
     #[error("{0}")]
+    Privilege(#[from] merpati_ops::PrivilegeError),
+    #[error("{0}")]
+    StateDir(#[from] merpati_ops::state_dir::StateDirError),
+    #[error("{0}")]
+    Admin(#[from] merpati_ops::AdminError),
+    #[error("{0}")]
     Spool(String),
     #[error("{0}")]
     Refused(String),

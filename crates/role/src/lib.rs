@@ -3,7 +3,6 @@
 mod cli;
 mod compose;
 mod kind;
-mod observe;
 mod reload;
 mod role;
 mod serve;

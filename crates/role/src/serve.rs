@@ -7,20 +7,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use merpati_config::RoleConfig;
-use merpati_config::sections::LogFormat;
+use merpati_config::sections::{Admin as AdminConfig, LogFormat};
 use merpati_deliver::{Runner, RunnerParts};
+use merpati_ops::{
+    Admin, AdminSettings, EventLog, Metrics, Phase, Readiness, Serving, Signal, Signals, User, log,
+    privileges, state_dir,
+};
 use merpati_plugin::{Observer, Observers, Spool};
 use merpati_queue::{Limits, Schedule};
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, listener};
 use merpati_spool::DiskSpool;
 use merpati_types::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::{self, Fatal};
 use crate::compose::{Composed, within};
-use crate::observe::Log;
 use crate::reload::Reloadable;
 use crate::role::Role;
 
@@ -30,13 +32,22 @@ const RUNNER_DRAIN: Duration = Duration::from_secs(5);
 pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
     let composed = cli::read(&role, path)?;
     start_log(&composed.config);
+    let user = match &composed.config.user {
+        Some(user) => Some(User::find(&user.value)?),
+        None => None,
+    };
+    privileges::check(user.as_ref())?;
     let mut sockets = Vec::new();
     for (number, address) in composed.addresses() {
         sockets.push((number, listener::bind(address)?));
     }
-    let state_dir = &composed.config.state_dir.value;
-    let what = || format!("state directory {}", state_dir.display());
-    std::fs::create_dir_all(state_dir).map_err(Fatal::system(what()))?;
+    privileges::restrict_files();
+    let directory = &composed.config.state_dir.value;
+    state_dir::prepare(directory, user.as_ref())?;
+    if let Some(user) = &user {
+        privileges::drop_to(user)?;
+    }
+    state_dir::check_writable(directory)?;
     let spool = open_spool(&composed.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -46,18 +57,11 @@ pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
 }
 
 fn start_log(config: &RoleConfig) {
-    let filter = tracing_subscriber::EnvFilter::new(&config.log.level);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    let result = match config.log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let format = match config.log.format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
     };
-    if let Err(error) = result {
-        eprintln!("the log was started already: {error}");
-    }
+    log::init(format, &config.log.level);
 }
 
 fn open_spool(config: &RoleConfig) -> Result<DiskSpool, Fatal> {
@@ -85,13 +89,17 @@ async fn run(
     spool: DiskSpool,
 ) -> Result<(), Fatal> {
     let spool: Arc<dyn Spool> = Arc::new(spool);
-    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(Log)];
+    let metrics = Arc::new(Metrics::new());
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog), Arc::clone(&metrics) as _];
     observers.extend(role.observers.iter().cloned());
     let observers = Observers::new(observers);
     let services =
         composed.services(&spool, &observers).map_err(|error| Fatal::Refused(error.to_string()))?;
     let services: Vec<_> = services.into_iter().map(|s| Arc::new(ArcSwap::from(s))).collect();
     let Composed { config, routing, .. } = composed;
+    let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
+    let readiness = Readiness::default();
+    let admin = start_admin(&config.admin, &metrics, &readiness, &spool).await?;
     let routing = Arc::new(ArcSwap::from_pointee(routing));
 
     let gate = Gate::new(ConnectionLimits {
@@ -121,12 +129,17 @@ async fn run(
         observers,
     };
     tracing::info!(role = kind.binary(), hostname = %config.hostname, "serving");
-    wait_for_stop(&reloadable).await?;
+    readiness.set(Phase::Serving);
+    wait_for_stop(signals, &reloadable).await;
 
     tracing::info!("draining");
+    readiness.set(Phase::Draining);
     let left = server.drain(config.limits.drain).await;
     let _ = stop.send(true);
     let unfinished = tokio::time::timeout(RUNNER_DRAIN, runner).await.is_err();
+    for serving in admin {
+        serving.stop().await;
+    }
     spool.close().await;
     tracing::info!(connections = left, unfinished, "stopped");
     Ok(())
@@ -160,18 +173,30 @@ fn runner_parts(
     }
 }
 
+/// The admin socket, and the admin port if one is configured.
+async fn start_admin(
+    config: &AdminConfig,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    spool: &Arc<dyn Spool>,
+) -> Result<Vec<Serving>, Fatal> {
+    let admin = Admin::new(AdminSettings {
+        metrics: Arc::clone(metrics),
+        readiness: readiness.clone(),
+        spool: Arc::clone(spool),
+        commands: Vec::new(),
+    });
+    let mut serving = vec![admin.serve_unix(&config.socket).await?];
+    if let Some(tcp) = &config.tcp {
+        serving.push(admin.serve_tcp(tcp.address, tcp.token.clone()).await?);
+    }
+    Ok(serving)
+}
+
 /// Serves until SIGTERM or SIGINT; SIGHUP reloads.
-async fn wait_for_stop(reloadable: &Reloadable) -> Result<(), Fatal> {
-    let signals = |kind| signal(kind).map_err(Fatal::system("cannot listen for signals"));
-    let mut terminate = signals(SignalKind::terminate())?;
-    let mut interrupt = signals(SignalKind::interrupt())?;
-    let mut hang_up = signals(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => tokio::task::block_in_place(|| reloadable.reload()),
-        }
+async fn wait_for_stop(mut signals: Signals, reloadable: &Reloadable) {
+    while let Signal::Reload = signals.next().await {
+        tokio::task::block_in_place(|| reloadable.reload());
     }
 }
 

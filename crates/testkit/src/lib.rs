@@ -3,4 +3,5 @@
 pub mod disk;
 pub mod dns;
 pub mod script;
+pub mod mail_client;
 pub mod spool_contract;

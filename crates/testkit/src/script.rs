@@ -31,12 +31,14 @@
 //! In a pattern `*` is any text. Bytes are written as in Rust: `\r \n \t \0 \\ \x8f`; other
 //! characters are UTF-8.
 
+mod certificate;
 mod driver;
 mod fixture;
 mod machine;
 mod parse;
 mod play;
 mod rules;
+mod server;
 mod text;
 mod wire;
 
@@ -48,6 +50,7 @@ pub use self::driver::DriverRunner;
 pub use self::machine::run_machine;
 pub use self::play::{Peer, Said, play};
 pub use self::rules::{Profile, Rule, Ruled, Setting, SettingError, Setup, Stage};
+pub use self::server::ServerRunner;
 pub use self::wire::StreamPeer;
 
 use self::text::Pattern;
@@ -117,6 +120,21 @@ impl Case {
     /// [`ScriptError`], at the first line that cannot be read.
     pub fn parse(path: &Path, text: &str) -> Result<Vec<Self>, ScriptError> {
         parse::cases(path, text)
+    }
+
+    /// Reads all scripts of a directory, in the order of their names.
+    ///
+    /// # Errors
+    /// What the system said, or [`ScriptError`].
+    pub fn load(directory: &Path) -> Result<Vec<Self>, Box<dyn std::error::Error + Send + Sync>> {
+        let entries = std::fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+        let mut paths: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+        paths.sort();
+        let mut cases = Vec::new();
+        for path in paths {
+            cases.extend(Self::parse(&path, &std::fs::read_to_string(&path)?)?);
+        }
+        Ok(cases)
     }
 
     /// Whether it can run there: a server of which nothing is known but its address obeys no

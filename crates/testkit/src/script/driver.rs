@@ -10,10 +10,11 @@ use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
 use merpati_server::{Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
 use merpati_session::server::{self as session, Channel, StartTls};
 use merpati_types::Domain;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
 
+use super::certificate::Certificate;
 use super::fixture::{Keep, Rules};
 use super::play::play;
 use super::rules::Setup;
@@ -41,23 +42,11 @@ impl DriverRunner {
     /// # Errors
     /// The certificate cannot be made, or not be written to the directory for temporary files.
     pub fn new() -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let certified = rcgen::generate_simple_self_signed(vec!["mail.test".to_owned()])?;
         let directory = tempfile::tempdir()?;
-        let chain = directory.path().join("chain.pem");
-        let key = directory.path().join("key.pem");
-        std::fs::write(&chain, certified.cert.pem())?;
-        std::fs::write(&key, certified.signing_key.serialize_pem())?;
+        let Certificate { chain, key, client } = Certificate::write(directory.path())?;
         let certificates = vec![CertificateFiles { chain, key }];
         let store = Arc::new(TlsStore::load(&TlsFiles { certificates, client_roots: None })?);
-
-        let mut roots = RootCertStore::empty();
-        roots.add(certified.cert.der().clone())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { store, client: Arc::new(client) })
+        Ok(Self { store, client })
     }
 
     /// Runs `case` with the peer's bytes written whole, and in small pieces unless the case

@@ -1,22 +1,14 @@
 //! Plays `tests/scripts`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use merpati_testkit::script::{Case, DriverRunner, Runner, ScriptError, run_machine};
 
-/// All cases of all scripts, in the order of their names.
+/// All cases of all scripts.
 fn cases(runner: Runner) -> Vec<Case> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
-    let entries = std::fs::read_dir(directory).expect("the scripts are there");
-    let mut paths: Vec<_> =
-        entries.map(|entry| entry.expect("the directory can be read").path()).collect();
-    paths.sort();
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).expect("a script is UTF-8");
-        Case::parse(&path, &text).unwrap_or_else(|error| panic!("{error}"))
-    };
-    let cases: Vec<_> = paths.into_iter().flat_map(read).collect();
-    let cases: Vec<_> = cases.into_iter().filter(|case| case.runs_on(runner)).collect();
+    let mut cases = Case::load(&directory).unwrap_or_else(|error| panic!("{error}"));
+    cases.retain(|case| case.runs_on(runner));
     assert!(cases.len() > 100, "only {} cases were found", cases.len());
     cases
 }

@@ -2,6 +2,6 @@
 
 pub mod disk;
 pub mod dns;
-pub mod script;
 pub mod mail_client;
+pub mod script;
 pub mod spool_contract;

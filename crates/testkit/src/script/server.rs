@@ -18,6 +18,8 @@ use super::rules::Profile;
 use super::wire::StreamPeer;
 use super::{Case, Runner, ScriptError};
 
+/// Whom a server becomes that root starts; everywhere the same number.
+const NOBODY: u32 = 65_534;
 /// How often a port that was free may be gone when the server binds it.
 const PORT_ATTEMPTS: usize = 5;
 
@@ -64,6 +66,21 @@ impl ServerRunner {
         Self::start(binary.as_ref(), &[Profile::Mx, Profile::Lmtp], &config)
     }
 
+    /// The relay at `binary`, which trusts us: plays scripts of the profile `relay`.
+    ///
+    /// # Errors
+    /// It cannot be configured or started.
+    pub fn relay(binary: impl AsRef<Path>) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let config = |_: &Path, addresses: &[SocketAddr]| {
+            format!(
+                "[[listen]]\naddress = \"{}\"\n\n\
+                 [[policy]]\nuse = \"trusted\"\nnetworks = [\"127.0.0.0/8\"]\n",
+                addresses[0],
+            )
+        };
+        Self::start(binary.as_ref(), &[Profile::Relay], &config)
+    }
+
     /// The submission server at `binary`: plays scripts of the profile `submission`.
     ///
     /// # Errors
@@ -94,8 +111,11 @@ impl ServerRunner {
             "hostname = \"mail.test\"\nstate_dir = \"{}/state\"\n{}\n\
              [[tls.certificate]]\ncert = \"chain.pem\"\nkey = \"key.pem\"\n\n",
             path.display(),
-            if is_root() { "user = \"root\"\n" } else { "" },
+            if is_root() { "user = \"nobody\"\n" } else { "" },
         );
+        if is_root() {
+            give_away(path)?;
+        }
         for _ in 0..PORT_ATTEMPTS {
             let addresses = free_ports(profiles.len())?;
             let file = path.join("config.toml");
@@ -184,6 +204,17 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+/// Hands all to the user that the server becomes.
+fn give_away(path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::chown(path, Some(NOBODY), None)?;
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give_away(&entry?.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn is_root() -> bool {

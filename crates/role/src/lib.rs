@@ -2,6 +2,8 @@
 
 mod cli;
 mod compose;
+#[cfg(test)]
+mod examples;
 mod kind;
 mod reload;
 mod role;

@@ -1,15 +1,16 @@
 //! Drives one session over a byte stream.
 
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use merpati_plugin::{Connection, TlsFacts};
-use merpati_session::server::{Action, Channel, Session, Start, XclientRight};
+use merpati_session::server::{Action, Channel, Question, Session, Start, Verdict, XclientRight};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 
@@ -82,7 +83,7 @@ impl<T: Transport> Driver<T> {
             match self.session.poll_action() {
                 Action::Write(bytes) => self.write(&bytes),
                 Action::Ask(question) => {
-                    let verdict = self.answerer.answer(question).await;
+                    let verdict = self.ask(question).await?;
                     self.session.answer(now(), verdict);
                 }
                 Action::Body(bytes) => self.body(bytes).await,
@@ -103,6 +104,22 @@ impl<T: Transport> Driver<T> {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Answers a question. Where the answer takes its time, what has been said already goes out
+    /// first: most answers are there at once, and then replies travel together.
+    async fn ask(&mut self, question: Question) -> io::Result<Verdict> {
+        let Self { answerer, stream, out, .. } = self;
+        let mut answer = pin!(answerer.answer(question));
+        let at_once = poll_fn(|context| match answer.as_mut().poll(context) {
+            Poll::Ready(verdict) => Poll::Ready(Some(verdict)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(verdict) = at_once.await {
+            return Ok(verdict);
+        }
+        flush(stream, out).await?;
+        Ok(answer.await)
+    }
+
     async fn body(&mut self, bytes: Bytes) {
         if let Err(why) = self.answerer.body(bytes).await {
             self.session.handle_body_error(why);
@@ -110,20 +127,7 @@ impl<T: Transport> Driver<T> {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let stream = present(&mut self.stream)?;
-        let write = async {
-            stream.write_all(&self.out).await?;
-            stream.flush().await
-        };
-        timed(WRITE_LIMIT, write).await?;
-        self.out.clear();
-        if self.out.capacity() > READ_SIZE {
-            self.out = BytesMut::new();
-        }
-        Ok(())
+        flush(&mut self.stream, &mut self.out).await
     }
 
     async fn read(&mut self, until: Instant) -> io::Result<()> {
@@ -184,6 +188,23 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+async fn flush<T: Transport>(stream: &mut Option<Stream<T>>, out: &mut BytesMut) -> io::Result<()> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let stream = present(stream)?;
+    let write = async {
+        stream.write_all(out).await?;
+        stream.flush().await
+    };
+    timed(WRITE_LIMIT, write).await?;
+    out.clear();
+    if out.capacity() > READ_SIZE {
+        *out = BytesMut::new();
+    }
+    Ok(())
+}
+
 fn present<T>(stream: &mut Option<Stream<T>>) -> io::Result<&mut Stream<T>> {
     stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
@@ -207,7 +228,7 @@ async fn read_some<S: AsyncRead + Unpin>(
     stream: &mut S,
     mut take: impl FnMut(&[u8]),
 ) -> io::Result<usize> {
-    std::future::poll_fn(|context| {
+    poll_fn(|context| {
         let mut space = [MaybeUninit::uninit(); READ_SIZE];
         let mut buffer = ReadBuf::uninit(&mut space);
         match Pin::new(&mut *stream).poll_read(context, &mut buffer) {

@@ -1,21 +1,15 @@
 //! `cargo xtask demo`: three real servers on loopback, and one real message through them.
 
-mod layout;
-mod pki;
-mod servers;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use merpati_testkit::dns::{DnsServer, Zone};
 use merpati_testkit::mail_client::MailClient;
+use merpati_testkit::road::{ALICE, BOB, Layout, Road};
 
 use crate::workspace::Workspace;
-use layout::{ALICE, BOB, Layout};
-use servers::Servers;
 
 /// How long the message may take through three servers.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(30);
@@ -56,28 +50,23 @@ async fn demo(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     prepare(&dir)?;
     let dir = dir.canonicalize()?;
 
-    let layout = Layout::create(&dir)?;
-    let zone = Zone::parse(&layout.zone()).context("the demo's zone")?;
-    let dns = DnsServer::bind(layout.dns, zone).await.context("the demo's DNS server")?;
-    layout.give_away()?;
-    let mut servers = Servers::start(&layout, &binaries)?;
-    servers.wait_until_ready(&layout)?;
-    say(&format!("servers run in {} (DNS at {})", dir.display(), dns.address()));
+    let road = Road::start(&dir, &binaries).await?;
+    let layout = &road.layout;
+    say(&format!("servers run in {} (DNS at {})", dir.display(), layout.dns));
     if args.json {
-        println!("{}", layout.json(&servers));
+        println!("{}", layout.json(&road.servers));
     }
     let result = if args.json && args.hold {
         Ok(())
     } else {
-        let sent = tokio::task::block_in_place(|| send_one(&layout, &say));
-        sent.inspect_err(|_| servers.show_logs(&layout))
+        let sent = tokio::task::block_in_place(|| send_one(layout, &say));
+        sent.inspect_err(|_| road.servers.show_logs(layout))
     };
     if args.hold && result.is_ok() {
         say("holding; interrupt to end");
         wait_for_interrupt().await?;
     }
-    servers.stop();
-    drop(dns);
+    road.stop();
     result.map(|()| ExitCode::SUCCESS)
 }
 

@@ -164,11 +164,12 @@ enum Encoder {
 struct Transaction {
     outgoing: Outgoing,
     fates: Vec<Fate>,
-    mail: Option<Reply>,
     /// Recipients whose reply to RCPT is not here yet.
     unanswered: usize,
-    /// 354 came, or the chunk is under way.
-    body_began: bool,
+    /// Whether the server's side of it is over: it has taken the message, has refused MAIL, or
+    /// has answered RSET. After anything else it may still be open, and what comes next would
+    /// join it.
+    closed: bool,
 }
 
 /// A conversation with a server.
@@ -312,9 +313,8 @@ impl Client {
         let mail = outgoing.mail(&self.offered);
         self.transaction = Some(Transaction {
             fates: vec![Fate::Asked; recipients],
-            mail: None,
             unanswered: recipients,
-            body_began: false,
+            closed: false,
             outgoing,
         });
         self.command(&mail, Expect::Mail);
@@ -462,7 +462,6 @@ impl Client {
             self.settle_if_done();
         } else if chunking {
             let size = transaction.outgoing.size;
-            transaction.body_began = true;
             Command::Bdat { size, last: Last::Yes }.encode(&mut self.out);
             self.flow = Flow::Body(Encoder::Bdat { left: size });
             if size == 0 {

@@ -3,5 +3,6 @@
 pub mod disk;
 pub mod dns;
 pub mod mail_client;
+pub mod road;
 pub mod script;
 pub mod spool_contract;

@@ -70,6 +70,34 @@ impl MailClient {
         self.say(&format!("{dot}{stuffed}."), "250")
     }
 
+    /// Sends octets as they are, in BDAT chunks; `parameters` follow the sender, such as
+    /// ` BODY=BINARYMIME`. Answers the server's last word.
+    ///
+    /// # Errors
+    /// What the server said, if it is not what was hoped for.
+    pub fn send_chunks(
+        &mut self,
+        from: &str,
+        parameters: &str,
+        to: &[&str],
+        chunks: &[&[u8]],
+    ) -> io::Result<String> {
+        self.say(&format!("MAIL FROM:<{from}>{parameters}"), "250")?;
+        for recipient in to {
+            self.say(&format!("RCPT TO:<{recipient}>"), "250")?;
+        }
+        let mut said = String::new();
+        for (number, chunk) in chunks.iter().enumerate() {
+            let last = if number + 1 == chunks.len() { " LAST" } else { "" };
+            let stream = self.0.get_mut();
+            stream.write_all(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes())?;
+            stream.write_all(chunk)?;
+            stream.flush()?;
+            said = self.expect("250")?;
+        }
+        Ok(said)
+    }
+
     /// Takes leave.
     ///
     /// # Errors

@@ -99,6 +99,7 @@ impl Client {
     fn mail_answered(&mut self, reply: Reply) {
         let Some(transaction) = &mut self.transaction else { return };
         if !reply.code().is_positive() {
+            transaction.closed = true;
             transaction.refuse_open(Stage::Mail, &reply);
             // Recipients not named yet need not be.
             if let Flow::Envelope { next } = &mut self.flow {
@@ -107,7 +108,6 @@ impl Client {
                 self.flow = Flow::AwaitReplies;
             }
         }
-        transaction.mail = Some(reply);
         self.send_ahead();
         self.settle_if_done();
     }
@@ -131,7 +131,6 @@ impl Client {
     fn data_answered(&mut self, reply: Reply) {
         let Some(transaction) = &mut self.transaction else { return };
         if Some(reply.code()) == GO_ON {
-            transaction.body_began = true;
             if transaction.fates.iter().any(Fate::is_open) {
                 self.flow = Flow::Body(Encoder::Data(DataEncoder::new()));
             } else {
@@ -150,6 +149,7 @@ impl Client {
 
     fn message_answered(&mut self, about: Option<usize>, reply: Reply) {
         let Some(transaction) = &mut self.transaction else { return };
+        transaction.closed |= reply.code().is_positive();
         let settled = |reply: Reply| {
             if reply.code().is_positive() {
                 Outcome::Accepted(reply)
@@ -191,11 +191,11 @@ impl Client {
     pub(super) fn settle_if_done(&mut self) {
         let waiting = !matches!(self.flow, Flow::AwaitReplies) || !self.expected.is_empty();
         let Some(transaction) = self.transaction.take_if(|_| !waiting) else { return };
-        let opened = transaction.mail.as_ref().is_some_and(|reply| reply.code().is_positive());
-        if opened && !transaction.body_began {
-            // The server still has an open transaction; RSET ends it.
+        if !transaction.closed {
+            // A refused BDAT leaves the transaction open (RFC 3030 §2), and so do refused
+            // recipients: the next message must not be taken for a part of this one.
             self.command(&Command::Rset, Expect::Rset);
-            self.transaction = Some(Transaction { body_began: true, ..transaction });
+            self.transaction = Some(Transaction { closed: true, ..transaction });
             return;
         }
         self.flow = Flow::Idle;

@@ -143,7 +143,13 @@ fn commands_go_out_together_with_pipelining() {
     check(&config(), Some(mail.clone()), &script, &["ready", "dot", "+250"]);
     // RFC 2920 §3.1: 354 although everybody was refused wants an empty message.
     let replies = "250 ok\r\n550 no\r\n354 go\r\n";
-    let script = [GREET, PIPE, (whole, replies), ("DATA\r\n.\r\n", "554 none\r\n")];
+    let script = [
+        GREET,
+        PIPE,
+        (whole, replies),
+        ("DATA\r\n.\r\n", "554 none\r\n"),
+        ("RSET\r\n", "250 ok\r\n"),
+    ];
     check(&config(), Some(mail.clone()), &script, &["ready", "-550 Rcpt"]);
     let replies = "250 ok\r\n450 no\r\n503 none\r\n";
     let script = [GREET, PIPE, (whole, replies), ("RSET\r\n", "250 ok\r\n")];
@@ -159,8 +165,11 @@ fn a_small_chunk_goes_out_with_its_envelope() {
     let whole = "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nBDAT 2 LAST\r\nx\n";
     let script = [GREET, CHUNK, (whole, "250 ok\r\n250 ok\r\n250 kept\r\n")];
     check(&config(), Some(mail.clone()), &script, &["ready", "dot", "+250"]);
-    let script = [GREET, CHUNK, (whole, "250 ok\r\n550 no\r\n503 none\r\n")];
-    check(&config(), Some(mail), &script, &["ready", "dot", "-550 Rcpt"]);
+    // The refused chunk leaves the server's transaction open: only RSET ends it.
+    let refused = (whole, "250 ok\r\n550 no\r\n503 none\r\n");
+    let script = [GREET, CHUNK, refused, ("RSET\r\n", "250 ok\r\n")];
+    let said = check(&config(), Some(mail), &script, &["ready", "dot", "-550 Rcpt"]);
+    assert!(said.ends_with("x\nRSET\r\n"), "{said:?}");
     // A large one waits for the replies.
     let slow = ClientConfig { ahead: 1, ..config() };
     let mail = (outgoing(&["b@mx.test"], b"x\n"), b"x\n".as_slice());

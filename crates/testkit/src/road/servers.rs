@@ -1,13 +1,12 @@
 //! The three server processes.
 
 use std::fs::{self, File};
+use std::io;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use anyhow::{Context, Result, bail};
 
 use super::layout::Layout;
 
@@ -16,7 +15,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 const ROLES: [&str; 3] = ["mx", "relay", "submission"];
 
 /// The servers, started by us. Somebody else may end one and start it again: that one is theirs.
-pub(crate) struct Servers(Vec<Server>);
+pub struct Servers(Vec<Server>);
 
 struct Server {
     role: &'static str,
@@ -26,7 +25,11 @@ struct Server {
 }
 
 impl Servers {
-    pub(crate) fn start(layout: &Layout, binaries: &Path) -> Result<Self> {
+    /// Starts the servers in `binaries`; their logs go to files.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn start(layout: &Layout, binaries: &Path) -> io::Result<Self> {
         let mut servers = Self(Vec::new());
         for role in ROLES {
             let log = File::create(layout.log(role))?;
@@ -38,7 +41,9 @@ impl Servers {
                 .stdout(Stdio::null())
                 .stderr(log)
                 .spawn()
-                .with_context(|| format!("cannot start {}", binary.display()))?;
+                .map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", binary.display()))
+                })?;
             let pid = child.id();
             let child = Arc::new(Mutex::new(Some(child)));
             reap(&child);
@@ -47,12 +52,17 @@ impl Servers {
         Ok(servers)
     }
 
-    pub(crate) fn pid(&self, role: &str) -> u32 {
+    /// The process of a role.
+    #[must_use]
+    pub fn pid(&self, role: &str) -> u32 {
         self.0.iter().find(|server| server.role == role).map_or(0, |server| server.pid)
     }
 
     /// Waits until every port answers.
-    pub(crate) fn wait_until_ready(&mut self, layout: &Layout) -> Result<()> {
+    ///
+    /// # Errors
+    /// A server does not come up; its log was shown.
+    pub fn wait_until_ready(&mut self, layout: &Layout) -> io::Result<()> {
         let ports = [
             ("mx", layout.mx),
             ("relay", layout.relay),
@@ -65,7 +75,8 @@ impl Servers {
                 if began.elapsed() > READY_LIMIT || !self.runs(role) {
                     self.show_logs(layout);
                     self.stop();
-                    bail!("merpati-{role} does not answer on {port}");
+                    let text = format!("merpati-{role} does not answer on {port}");
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -73,7 +84,8 @@ impl Servers {
         Ok(())
     }
 
-    pub(crate) fn show_logs(&self, layout: &Layout) {
+    /// Shows the end of each server's log on standard error.
+    pub fn show_logs(&self, layout: &Layout) {
         for server in &self.0 {
             let log = fs::read_to_string(layout.log(server.role)).unwrap_or_default();
             let last: Vec<_> = log.lines().rev().take(30).collect();
@@ -89,7 +101,7 @@ impl Servers {
     }
 
     /// Asks every server that is still ours to stop, and sees to it that it does.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         for server in &self.0 {
             if lock(&server.child).is_some() {
                 let _ = Command::new("kill").arg(server.pid.to_string()).status();
@@ -104,6 +116,13 @@ impl Servers {
                 let _ = child.kill();
             }
         }
+    }
+}
+
+impl Drop for Servers {
+    /// A test that fails leaves no server behind.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

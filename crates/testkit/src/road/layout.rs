@@ -1,11 +1,11 @@
 //! What a demo is made of: directories, ports, keys, users, a zone, three configuration files.
 
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use merpati_types::Secret;
 
 use super::pki::{Authority, owner_only};
@@ -15,27 +15,42 @@ use super::servers::Servers;
 const NOBODY: u32 = 65_534;
 
 /// Everything a demo consists of, on disk.
-pub(crate) struct Layout {
-    pub(crate) dir: PathBuf,
-    pub(crate) ca: PathBuf,
-    pub(crate) dns: SocketAddr,
-    pub(crate) starttls: SocketAddr,
-    pub(crate) tls: SocketAddr,
-    pub(crate) relay: SocketAddr,
-    pub(crate) mx: SocketAddr,
-    pub(crate) password: String,
-    pub(crate) maildir: PathBuf,
+pub struct Layout {
+    /// The directory that holds everything.
+    pub dir: PathBuf,
+    /// The authority's certificate, PEM.
+    pub ca: PathBuf,
+    /// The DNS server.
+    pub dns: SocketAddr,
+    /// Submission by STARTTLS.
+    pub starttls: SocketAddr,
+    /// Submission over TLS.
+    pub tls: SocketAddr,
+    /// The relay.
+    pub relay: SocketAddr,
+    /// The MX.
+    pub mx: SocketAddr,
+    /// Every user's password.
+    pub password: String,
+    /// Bob's Maildir.
+    pub maildir: PathBuf,
     /// The line in each configuration that names the user to become; empty if not root.
     user: &'static str,
 }
 
-pub(crate) const ALICE: &str = "alice@sender.test";
-pub(crate) const BOB: &str = "bob@receiver.test";
+/// A user who sends.
+pub const ALICE: &str = "alice@sender.test";
+/// A user who receives.
+pub const BOB: &str = "bob@receiver.test";
 /// More mailboxes and users, so that tests have somebody to write to and from.
 const OTHERS: [&str; 2] = ["carol@sender.test", "ünï@sender.test"];
 
 impl Layout {
-    pub(crate) fn create(dir: &Path) -> Result<Self> {
+    /// Makes everything in `dir`, which is empty.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn create(dir: &Path) -> io::Result<Self> {
         let authority = Authority::create(dir)?;
         let ports = free_ports()?;
         let layout = Self {
@@ -70,7 +85,8 @@ impl Layout {
     }
 
     /// Where receiver.test and sender.test take mail.
-    pub(crate) fn zone(&self) -> String {
+    #[must_use]
+    pub fn zone(&self) -> String {
         "receiver.test MX 10 mx.receiver.test\n\
          mx.receiver.test A 127.0.0.1\n\
          sender.test MX 10 mx.receiver.test\n\
@@ -81,20 +97,27 @@ impl Layout {
             .to_owned()
     }
 
-    pub(crate) fn config(&self, role: &str) -> PathBuf {
+    /// The configuration file of a role: `submission`, `relay` or `mx`.
+    #[must_use]
+    pub fn config(&self, role: &str) -> PathBuf {
         self.dir.join(role).join(format!("{role}.toml"))
     }
 
-    pub(crate) fn admin(&self, role: &str) -> PathBuf {
+    /// The admin socket of a role.
+    #[must_use]
+    pub fn admin(&self, role: &str) -> PathBuf {
         self.dir.join(role).join("state/admin.sock")
     }
 
-    pub(crate) fn log(&self, role: &str) -> PathBuf {
+    /// The log of a role.
+    #[must_use]
+    pub fn log(&self, role: &str) -> PathBuf {
         self.dir.join(role).join("log.txt")
     }
 
     /// The message that the demo sends, CRLF line ends.
-    pub(crate) fn message(&self) -> String {
+    #[must_use]
+    pub fn message(&self) -> String {
         format!(
             "From: Alice <{ALICE}>\r\nTo: Bob <{BOB}>\r\nSubject: A pigeon\r\n\
              Date: Mon, 23 Nov 2026 08:00:00 +0000\r\nMessage-ID: <pigeon@sender.test>\r\n\r\n\
@@ -103,7 +126,10 @@ impl Layout {
     }
 
     /// Hands the servers' directories to the user that they become.
-    pub(crate) fn give_away(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn give_away(&self) -> io::Result<()> {
         if self.user.is_empty() || self.user.contains("root") {
             return Ok(());
         }
@@ -115,7 +141,8 @@ impl Layout {
     }
 
     /// The line that other programs rely on.
-    pub(crate) fn json(&self, servers: &Servers) -> String {
+    #[must_use]
+    pub fn json(&self, servers: &Servers) -> String {
         let server = |role: &str, mut ports: serde_json::Value| {
             ports["pid"] = servers.pid(role).into();
             ports["config"] = self.config(role).to_string_lossy().into();
@@ -139,20 +166,27 @@ impl Layout {
         .to_string()
     }
 
+    /// The Maildir of an address.
+    #[must_use]
+    pub fn mailbox(&self, address: &str) -> PathBuf {
+        let (local, domain) = address.split_once('@').unwrap_or((address, ""));
+        self.dir.join("mail").join(domain).join(directory(local)).join("Maildir")
+    }
+
     fn mailboxes(&self) -> serde_json::Value {
         let mut all = serde_json::Map::new();
         for address in recipients() {
-            let (local, domain) = address.split_once('@').unwrap_or((&address, ""));
-            let path = self.dir.join("mail").join(domain).join(directory(local)).join("Maildir");
+            let path = self.mailbox(&address);
             all.insert(address.clone(), path.to_string_lossy().into());
         }
         all.into()
     }
 
-    fn write_users(&self) -> Result<()> {
+    fn write_users(&self) -> io::Result<()> {
         let mut lines = String::new();
         for login in [ALICE].iter().chain(&OTHERS) {
-            let hash = merpati_auth::hash_password(&Secret::new(self.password.clone()))?;
+            let hash = merpati_auth::hash_password(&Secret::new(self.password.clone()))
+                .map_err(io::Error::other)?;
             lines += &format!("{login}:{hash}\n");
         }
         let file = self.dir.join("submission/users");
@@ -160,8 +194,8 @@ impl Layout {
         owner_only(&file)
     }
 
-    fn write_recipients(&self) -> Result<()> {
-        Ok(fs::write(self.dir.join("mx/recipients"), recipients().join("\n") + "\n")?)
+    fn write_recipients(&self) -> io::Result<()> {
+        fs::write(self.dir.join("mx/recipients"), recipients().join("\n") + "\n")
     }
 
     fn common(&self, role: &str, hostname: &str) -> String {
@@ -239,7 +273,7 @@ fn directory(local: &str) -> String {
 
 /// Ports that are free for TCP and UDP now. Configuration files name concrete ports, so they are
 /// chosen before the servers bind them.
-fn free_ports() -> Result<Vec<SocketAddr>> {
+fn free_ports() -> io::Result<Vec<SocketAddr>> {
     let mut held = Vec::new();
     while held.len() < 5 {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -251,18 +285,18 @@ fn free_ports() -> Result<Vec<SocketAddr>> {
     Ok(held.iter().map(|(address, ..)| *address).collect())
 }
 
-fn password() -> Result<String> {
+fn password() -> io::Result<String> {
     let mut random = [0; 12];
-    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
+    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut random)?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn is_root() -> Result<bool> {
-    Ok(fs::metadata("/proc/self").context("who runs this")?.uid() == 0)
+fn is_root() -> io::Result<bool> {
+    Ok(fs::metadata("/proc/self")?.uid() == 0)
 }
 
 /// Whom the servers become: nobody, where nobody can get to the directory.
-fn user(dir: &Path) -> Result<&'static str> {
+fn user(dir: &Path) -> io::Result<&'static str> {
     let mut reachable = true;
     for ancestor in dir.canonicalize()?.ancestors().skip(1) {
         reachable &= fs::metadata(ancestor)?.mode() & 0o001 != 0;
@@ -270,7 +304,7 @@ fn user(dir: &Path) -> Result<&'static str> {
     Ok(if reachable { "user = \"nobody\"\n" } else { "user = \"root\"\n" })
 }
 
-fn chown_all(path: &Path) -> Result<()> {
+fn chown_all(path: &Path) -> io::Result<()> {
     chown(path, Some(NOBODY), None)?;
     if path.is_dir() {
         for entry in fs::read_dir(path)? {

@@ -1,0 +1,44 @@
+//! The whole road: submission, relay and mx as real processes on loopback, with a private CA, a DNS
+//! zone, users and mailboxes. `cargo xtask demo` shows it; end-to-end tests drive over it.
+
+mod layout;
+mod pki;
+mod servers;
+
+use std::io;
+use std::path::Path;
+
+use crate::dns::{DnsServer, Zone};
+
+pub use layout::{ALICE, BOB, Layout};
+pub use servers::Servers;
+
+/// The road, while it stands; dropping it stops the servers.
+pub struct Road {
+    /// What it is made of.
+    pub layout: Layout,
+    /// Its servers.
+    pub servers: Servers,
+    _dns: DnsServer,
+}
+
+impl Road {
+    /// Makes everything in `dir`, which is empty, and starts the servers in `binaries`.
+    ///
+    /// # Errors
+    /// What making or starting said; a server that does not come up shows its log.
+    pub async fn start(dir: &Path, binaries: &Path) -> io::Result<Self> {
+        let layout = Layout::create(&dir.canonicalize()?)?;
+        let zone = Zone::parse(&layout.zone()).map_err(io::Error::other)?;
+        let dns = DnsServer::bind(layout.dns, zone).await?;
+        layout.give_away()?;
+        let mut servers = Servers::start(&layout, binaries)?;
+        tokio::task::block_in_place(|| servers.wait_until_ready(&layout))?;
+        Ok(Self { layout, servers, _dns: dns })
+    }
+
+    /// Stops every server that is still the one that was started.
+    pub fn stop(mut self) {
+        self.servers.stop();
+    }
+}

@@ -1,4 +1,4 @@
-//! Script runner, simulated disk, fixture DNS server, faulty spool, contract suites.
+#![doc = include_str!("../README.md")]
 
 pub mod disk;
 pub mod dns;

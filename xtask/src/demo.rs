@@ -1,13 +1,14 @@
 //! `cargo xtask demo`: three real servers on loopback, and one real message through them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use merpati_testkit::mail_client::MailClient;
-use merpati_testkit::road::{ALICE, BOB, Layout, Road};
+use merpati_testkit::road::{self, ALICE, BOB, Layout, Road};
 
 use crate::workspace::Workspace;
 
@@ -135,7 +136,11 @@ fn build(workspace: &Workspace, release: bool) -> Result<PathBuf> {
 /// An empty directory. Only what looks like an earlier demo is removed.
 fn prepare(dir: &Path) -> Result<()> {
     if dir.join("zone.txt").exists() {
-        fs::remove_dir_all(dir).context("cannot remove the earlier demo")?;
+        fs::remove_dir_all(dir.canonicalize()?).context("cannot remove the earlier demo")?;
+    }
+    // What is left of a demo that stood elsewhere is a link.
+    if dir.is_symlink() {
+        fs::remove_file(dir)?;
     }
     fs::create_dir_all(dir)?;
     ensure!(
@@ -143,7 +148,24 @@ fn prepare(dir: &Path) -> Result<()> {
         "{} is not empty, and no demo made it",
         dir.display()
     );
+    if road::serves_as_nobody()? && !reachable(dir)? {
+        let elsewhere = std::env::temp_dir().join(format!("merpati-demo-{}", std::process::id()));
+        fs::create_dir(&elsewhere)?;
+        fs::remove_dir(dir)?;
+        std::os::unix::fs::symlink(&elsewhere, dir)?;
+    }
     Ok(())
+}
+
+/// Whether everybody can get to the directory: run by root, the servers become nobody, and
+/// root's own directories are closed to it.
+fn reachable(dir: &Path) -> Result<bool> {
+    for ancestor in dir.canonicalize()?.ancestors().skip(1) {
+        if fs::metadata(ancestor)?.mode() & 0o001 == 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn wait_for_interrupt() -> Result<()> {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::dns::{DnsServer, Zone};
 
-pub use layout::{ALICE, BOB, Layout};
+pub use layout::{ALICE, BOB, Layout, serves_as_nobody};
 pub use servers::Servers;
 
 /// The road, while it stands; dropping it stops the servers.

@@ -357,3 +357,6 @@ async fn guarded(limit: Duration, call: impl Future<Output = PolicyResult>) -> A
     };
     Answer { result, took: began.elapsed() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,8 @@ mod pki;
 mod servers;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::dns::{DnsServer, Zone};
 
@@ -41,4 +42,23 @@ impl Road {
     pub fn stop(mut self) {
         self.servers.stop();
     }
+}
+
+/// Builds the three servers as the running test was built; answers the directory they are in.
+///
+/// # Errors
+/// They do not build, or cargo cannot be run.
+pub fn build_servers() -> io::Result<PathBuf> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet"]);
+    for package in ["merpati-submission", "merpati-relay", "merpati-mx"] {
+        cargo.args(["--package", package]);
+    }
+    if !cargo.status()?.success() {
+        return Err(io::Error::other("the servers do not build"));
+    }
+    // A test is in `deps`, beside which cargo puts binaries.
+    let test = std::env::current_exe()?;
+    let directory = test.ancestors().nth(2).map(Path::to_owned);
+    directory.ok_or_else(|| io::Error::other("the test is in no directory"))
 }

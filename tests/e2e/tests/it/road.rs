@@ -2,27 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use merpati_testkit::mail_client::MailClient;
-use merpati_testkit::road::{ALICE, BOB, Layout, Road};
+use merpati_testkit::road::{ALICE, BOB, Layout, Road, build_servers};
 
 /// How long a message may take from its 250 to its mailbox.
 const ARRIVAL: Duration = Duration::from_secs(60);
-
-/// Builds the servers, and answers the directory they are in.
-pub(crate) fn binaries() -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet"]);
-    for package in ["merpati-submission", "merpati-relay", "merpati-mx"] {
-        cargo.args(["--package", package]);
-    }
-    assert!(cargo.status().unwrap().success(), "the servers do not build");
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().to_owned()
-}
 
 pub(crate) fn connect(layout: &Layout) -> MailClient {
     let Layout { tls, ca, password, .. } = layout;
@@ -74,7 +62,7 @@ const HEAD: &str = "From: <alice@sender.test>\r\nDate: Mon, 23 Nov 2026 08:00:00
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_arrive_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
-    let road = Road::start(dir.path(), &binaries()).await.unwrap();
+    let road = Road::start(dir.path(), &build_servers().unwrap()).await.unwrap();
     tokio::task::block_in_place(|| {
         text_bodies(&road.layout);
         chunked_bodies(&road.layout);

@@ -1,0 +1,1 @@
+//! Tests against outside software: see `tests/README.md`.

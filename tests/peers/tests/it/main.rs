@@ -1,0 +1,30 @@
+//! Mail between the real servers and Postfix, Exim and Dovecot, over loopback.
+//!
+//! | module | the road |
+//! |---|---|
+//! | [`from_postfix`] | Postfix → mx → Maildir |
+//! | [`to_postfix`] | relay → Postfix, also one that defers and one that refuses |
+//! | [`to_exim`] | relay → Exim by BDAT |
+//! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
+//!
+//! All of them need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
+//! own servers in a directory of its own and waits for lines of their logs.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod dovecot;
+mod exim;
+mod from_postfix;
+mod mail;
+mod merpati;
+mod postfix;
+mod process;
+mod room;
+mod sender;
+mod to_dovecot;
+mod to_exim;
+mod to_postfix;
+
+/// Whether the full matrices are wanted: `MERPATI_PEERS=all`.
+fn everything() -> bool {
+    std::env::var_os("MERPATI_PEERS").is_some_and(|extent| extent == "all")
+}

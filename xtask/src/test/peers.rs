@@ -33,11 +33,12 @@ pub(super) fn run(
     let wanted = parse(&fs::read_to_string(workspace.root.join(LIST)).context(LIST)?);
     let root = workspace.target_directory()?.join("peers");
     let missing = wanted.missing(&root);
+    if !is_root() {
+        let names = [missing.installed, missing.unpacked].concat().join(", ");
+        let lacks = if names.is_empty() { names } else { format!("; not installed: {names}") };
+        return Ok(Outcome::Skipped(format!("only root can start the peers{lacks}")));
+    }
     if missing != Wanted::default() {
-        if !is_root() {
-            let names = [missing.installed, missing.unpacked].concat().join(", ");
-            return Ok(Outcome::Skipped(format!("not root, and not installed: {names}")));
-        }
         missing.obtain(&root)?;
     }
     let mut command = runner.peers(workspace);

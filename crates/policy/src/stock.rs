@@ -168,7 +168,7 @@ mod tests {
         check(
             "fixups",
             &[("date", true.into())],
-            &["date: unknown key `date` (no option is known here)"],
+            &["date: unknown key `date` (nothing is known here)"],
         );
         check("loops", &[("limit", 30.into())], &[]);
         check("loops", &[("limit", 0.into())], &["limit: 0 is not between 1 and 1000"]);

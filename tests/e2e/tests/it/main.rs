@@ -1,4 +1,12 @@
 //! Tests of the whole.
 
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod messages;
 mod road;
 mod scripts;
+#[cfg(test)]
+mod start;

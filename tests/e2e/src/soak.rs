@@ -1,0 +1,6 @@
+//! Load on the three servers, for `cargo xtask soak`: longer than tests may take.
+
+pub mod kill;
+pub mod memory;
+pub mod postfix;
+pub mod relay;

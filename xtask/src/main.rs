@@ -11,6 +11,7 @@ use crate::workspace::Workspace;
 mod demo;
 mod fuzz;
 mod lint;
+mod soak;
 mod test;
 mod workspace;
 
@@ -41,6 +42,8 @@ enum Command {
     },
     /// Run the fuzz targets; needs a nightly toolchain and cargo-fuzz.
     Fuzz(fuzz::Args),
+    /// Put load on the servers: memory, kill, relay.
+    Soak(soak::Args),
     /// Run the tests.
     Test(test::Args),
 }
@@ -64,6 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rfcs { write: true } => rfcs::write(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Rfcs { write: false } => rfcs::show(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
+        Command::Soak(args) => soak::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
     }
 }

@@ -58,8 +58,15 @@ pub async fn run<T: Transport>(
     let start = Start { channel, xclient };
     let session = Session::new(began, Arc::clone(&service.session), start);
     let answerer = Answerer::new(Arc::clone(&service), connection, tls);
-    let mut driver =
-        Driver { stream: Some(stream), out: BytesMut::new(), session, answerer, service, drain };
+    let mut driver = Driver {
+        stream: Some(stream),
+        out: BytesMut::new(),
+        session,
+        answerer,
+        service,
+        drain,
+        told: false,
+    };
     if let Err(error) = driver.drive().await {
         tracing::debug!(%peer, %error, "connection broke");
         driver.session.handle_eof();
@@ -75,6 +82,8 @@ struct Driver<T> {
     answerer: Answerer,
     service: Arc<Service>,
     drain: watch::Receiver<bool>,
+    /// The session knows that the server drains.
+    told: bool,
 }
 
 impl<T: Transport> Driver<T> {
@@ -133,12 +142,12 @@ impl<T: Transport> Driver<T> {
     async fn read(&mut self, until: Instant) -> io::Result<()> {
         let stream = present(&mut self.stream)?;
         let session = &mut self.session;
-        let draining = *self.drain.borrow();
         tokio::select! {
             biased;
-            changed = self.drain.changed(), if !draining => {
+            changed = self.drain.changed(), if !self.told => {
                 // A sender that is gone has stopped without draining: the same to us.
                 let _ = changed;
+                self.told = true;
                 session.handle_drain(now());
             }
             read = read_some(stream, |bytes| session.handle_bytes(now(), bytes)) => {

@@ -54,7 +54,7 @@ impl Server {
     pub fn listen(&self, listener: Listener) {
         let gate = Arc::clone(&self.gate);
         let drain = self.drain.subscribe();
-        tokio::spawn(accept(Arc::new(listener), gate, drain));
+        tokio::spawn(accept(listener, gate, drain));
     }
 
     /// Stops accepting, lets transactions in hand finish, and answers how many connections were
@@ -67,19 +67,29 @@ impl Server {
     }
 }
 
-async fn accept(listener: Arc<Listener>, gate: Arc<Gate>, mut drain: watch::Receiver<bool>) {
+/// What connections of one listener have in common. The socket is not in it: sessions outlast it
+/// in a drain, and whoever connects then is to be refused, not kept waiting.
+struct Entrance {
+    service: Arc<ArcSwap<Service>>,
+    proxies: PeerTest,
+    xclients: PeerTest,
+}
+
+async fn accept(listener: Listener, gate: Arc<Gate>, mut drain: watch::Receiver<bool>) {
+    let Listener { socket, service, proxies, xclients } = listener;
+    let entrance = Arc::new(Entrance { service, proxies, xclients });
     loop {
         let accepted = tokio::select! {
             biased;
             _ = drain.changed() => return,
-            accepted = listener.socket.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 tokio::spawn(welcome(
                     stream,
                     peer,
-                    Arc::clone(&listener),
+                    Arc::clone(&entrance),
                     Arc::clone(&gate),
                     drain.clone(),
                 ));
@@ -95,17 +105,17 @@ async fn accept(listener: Arc<Listener>, gate: Arc<Gate>, mut drain: watch::Rece
 async fn welcome(
     mut stream: TcpStream,
     peer: SocketAddr,
-    listener: Arc<Listener>,
+    entrance: Arc<Entrance>,
     gate: Arc<Gate>,
     drain: watch::Receiver<bool>,
 ) {
-    let service = listener.service.load_full();
+    let service = entrance.service.load_full();
     // Replies are written when the peer is waited for: there is nothing to gather.
     let _ = stream.set_nodelay(true);
-    match identify(&mut stream, peer, &listener, &service).await {
+    match identify(&mut stream, peer, &entrance, &service).await {
         Ok(connection) => match gate.admit(connection.peer.ip()) {
             Ok(ticket) => {
-                let right = if (listener.xclients)(peer.ip()) {
+                let right = if (entrance.xclients)(peer.ip()) {
                     XclientRight::Granted
                 } else {
                     XclientRight::Refused
@@ -128,11 +138,11 @@ async fn welcome(
 async fn identify(
     stream: &mut TcpStream,
     mut peer: SocketAddr,
-    listener: &Listener,
+    entrance: &Entrance,
     service: &Service,
 ) -> io::Result<Connection> {
     let mut local = stream.local_addr()?;
-    if (listener.proxies)(peer.ip())
+    if (entrance.proxies)(peer.ip())
         && let ProxyHeader::Tcp { source, destination } = proxy::read(stream).await?
     {
         (peer, local) = (source, destination);

@@ -1,15 +1,46 @@
-//! SIGHUP.
+//! SIGTERM and SIGHUP.
 
 use std::fs;
 use std::time::Duration;
 
 use merpati_e2e::demo::Demo;
+use merpati_e2e::mail::{delivered, message};
 use merpati_e2e::process;
-use merpati_e2e::smtp::Smtp;
+use merpati_e2e::smtp::{By, Mail, Smtp};
 use merpati_e2e::until;
 use rustix::process::Signal;
 
+const BOB: &str = "bob@receiver.test";
 const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_server_that_is_told_to_stop_finishes_what_is_at_hand() {
+    let mut demo = Demo::start().unwrap();
+    let mx = demo.address("mx");
+    let content = message("at hand", "a@client.test", b"Coo.\r\n");
+    let (from, to) = ("a@client.test", &[BOB][..]);
+    let mail = Mail { from, to, parameters: "", content: &content, by: By::Data };
+    let mut busy = Smtp::plain(mx).unwrap();
+    busy.envelope(&mail).unwrap();
+    busy.say("DATA").unwrap().expect(354).unwrap();
+    busy.write(&content[..20]).unwrap();
+    let mut idle = Smtp::plain(mx).unwrap();
+
+    process::send(demo.pid("mx"), Signal::TERM).unwrap();
+    let farewell = idle.reply().unwrap();
+    assert_eq!(farewell.code, 421, "{farewell}");
+    assert!(idle.is_closed());
+    assert!(Smtp::plain(mx).is_err(), "a new session is let in");
+    busy.write(&content[20..]).unwrap();
+    busy.write(b".\r\n").unwrap();
+    busy.reply().unwrap().expect(250).unwrap();
+    assert_eq!(busy.reply().unwrap().code, 421);
+    process::wait_for_end(demo.pid("mx")).unwrap();
+
+    demo.start_again("mx").unwrap();
+    let arrived = until::holds(LIMIT, || delivered(demo.maildir(BOB)).len() == 1);
+    assert!(arrived, "{}", demo.tail("mx"));
+}
 
 #[test]
 fn recipients_and_certificates_are_read_again() {

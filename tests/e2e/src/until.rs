@@ -15,7 +15,7 @@ pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option
         if begun.elapsed() > limit {
             return None;
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::park_timeout(INTERVAL);
     }
 }
 

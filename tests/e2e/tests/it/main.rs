@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod extension;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod messages;

@@ -32,6 +32,9 @@ impl Exim {
         }
         fs::write(home.join("recipients"), recipients).unwrap();
         let address = free_address();
+        // It runs itself anew as its own user, who may not get to where it was unpacked.
+        let binary = home.join("exim");
+        fs::copy(unpacked(), &binary).unwrap();
         let config = home.join("exim.conf");
         fs::write(&config, configuration(&home, &mail, address)).unwrap();
 
@@ -41,7 +44,7 @@ impl Exim {
         let mut tail = Command::new("tail");
         tail.args(["--lines=+1", "--follow=name"]).arg(&log_file);
         let log = Process::spawn("exim's log", tail);
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         command.arg("-bdf").arg("-C").arg(&config);
         let process = Process::spawn("exim", command);
         log.log.wait(" daemon started: ");
@@ -56,7 +59,7 @@ impl Exim {
 
 fn configuration(home: &Path, mail: &Path, address: SocketAddr) -> String {
     format!(
-        "exim_path = {exim}\nspool_directory = {home}/spool\nlog_file_path = {home}/%slog\n\
+        "exim_path = {home}/exim\nspool_directory = {home}/spool\nlog_file_path = {home}/%slog\n\
          pid_file_path = {home}/pid\nprimary_hostname = exim.test\nkeep_environment =\n\
          local_interfaces = {ip}\ndaemon_smtp_ports = {port}\n\
          never_users = root\ndeliver_drop_privilege = true\nmessage_size_limit = 100M\n\
@@ -72,7 +75,6 @@ fn configuration(home: &Path, mail: &Path, address: SocketAddr) -> String {
          local_parts = lsearch;{home}/recipients\n  transport = maildir\n\n\
          begin transports\nmaildir:\n  driver = appendfile\n  \
          directory = {mail}/$local_part_data\n  maildir_format\n  create_directory\n",
-        exim = binary().display(),
         home = home.display(),
         mail = mail.display(),
         ip = address.ip(),
@@ -81,7 +83,7 @@ fn configuration(home: &Path, mail: &Path, address: SocketAddr) -> String {
 }
 
 /// Unpacked, since the package excludes Postfix.
-fn binary() -> PathBuf {
+fn unpacked() -> PathBuf {
     let root = std::env::var_os("MERPATI_PEERS_ROOT")
         .expect("`cargo xtask test --peers` says where Exim was unpacked");
     PathBuf::from(root).join("exim4-daemon-light/usr/sbin/exim4")

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A mail to send.
 pub(crate) struct Mail {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) from: &'static str,
     pub(crate) to: Vec<String>,
     /// What follows the path in MAIL, with the space before it.
@@ -25,7 +25,7 @@ pub(crate) enum By {
 
 impl Mail {
     /// A mail from alice to bob, by DATA.
-    pub(crate) fn new(name: &'static str, body: &[u8]) -> Self {
+    pub(crate) fn new(name: &str, body: &[u8]) -> Self {
         let mut content = format!(
             "From: Alice <alice@sender.test>\r\nTo: Bob <bob@receiver.test>\r\n\
              Subject: {name}\r\nDate: Mon, 23 Nov 2026 08:00:00 +0000\r\n\
@@ -35,7 +35,7 @@ impl Mail {
         .into_bytes();
         content.extend_from_slice(body);
         Self {
-            name,
+            name: name.to_owned(),
             from: "alice@sender.test",
             to: vec!["bob@receiver.test".to_owned()],
             parameters: "",
@@ -43,6 +43,21 @@ impl Mail {
             content,
             by: By::Data,
         }
+    }
+
+    /// Whether any client can send this: text in lines, by DATA, without parameters.
+    pub(crate) fn is_for_clients(&self) -> bool {
+        self.by == By::Data && (self.parameters.is_empty() || self.parameters.starts_with(" SIZE"))
+    }
+
+    /// Adds `more` to the subject.
+    pub(crate) fn rename(&mut self, more: &str) {
+        let subject = format!("Subject: {}", self.name);
+        let content = std::mem::take(&mut self.content);
+        let at = content.windows(subject.len()).position(|window| window == subject.as_bytes());
+        let (head, rest) = content.split_at(at.expect("there is a subject") + subject.len());
+        self.name = format!("{} {more}", self.name);
+        self.content = [head, b" ", more.as_bytes(), rest].concat();
     }
 
     /// Checks that each recipient's mailbox holds this mail once, octet for octet but for added

@@ -1,7 +1,8 @@
-//! Mail between the real servers and Postfix, Exim and Dovecot, over loopback.
+//! Mail between the real servers and outside software, over loopback.
 //!
 //! | module | the road |
 //! |---|---|
+//! | [`clients`] | swaks, smtplib, curl, msmtp, nodemailer → submission of the demo → mailbox |
 //! | [`from_postfix`] | Postfix → mx → Maildir |
 //! | [`to_postfix`] | relay → Postfix, also one that defers and one that refuses |
 //! | [`to_exim`] | relay → Exim by BDAT |
@@ -11,6 +12,7 @@
 //! own servers in a directory of its own and waits for lines of their logs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod clients;
 mod dovecot;
 mod exim;
 mod from_postfix;

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use merpati_testkit::road::build_servers;
+
 use crate::process::Process;
 use crate::room::{NOBODY, Room, free_address};
 
@@ -83,21 +85,9 @@ impl Merpati {
         );
         let file = home.join("config.toml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new(binaries().join(format!("merpati-{role}")));
+        let mut command = Command::new(build_servers().unwrap().join(format!("merpati-{role}")));
         command.arg("--config").arg(&file);
         let process = Process::start(role, command, " serving ");
         Self { process, address, home }
     }
-}
-
-/// Builds the servers, and answers the directory they are in.
-fn binaries() -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet"]);
-    for role in ["submission", "relay", "mx"] {
-        cargo.args(["--package", &format!("merpati-{role}")]);
-    }
-    assert!(cargo.status().unwrap().success(), "the servers do not build");
-    let own = std::env::current_exe().unwrap();
-    own.ancestors().nth(2).unwrap().to_owned()
 }

@@ -71,7 +71,7 @@ impl Sender {
 }
 
 /// RFC 5321 §4.5.2: a dot at the start of a line is doubled.
-fn stuffed(content: &[u8]) -> Vec<u8> {
+pub(crate) fn stuffed(content: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content.len() + content.len() / 64);
     for line in content.split_inclusive(|&octet| octet == b'\n') {
         if line.starts_with(b".") {

@@ -20,7 +20,7 @@ fn road(room: &Room, more: &str) -> (Merpati, Postfix) {
 }
 
 /// A mail to three people.
-fn to_three(name: &'static str, to: [&str; 3]) -> Mail {
+fn to_three(name: &str, to: [&str; 3]) -> Mail {
     let to = to.map(|local| format!("{local}@receiver.test")).to_vec();
     Mail { to, ..Mail::new(name, b"To the three of you.\r\n") }
 }

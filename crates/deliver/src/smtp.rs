@@ -9,6 +9,7 @@ mod tls;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ use stream::Endpoint;
 
 /// How long a failed handshake is remembered, and mail to that address sent in the clear.
 const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
+/// How often idle connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The most look-ups that run at once for one transport.
 const LOOKUPS: usize = 64;
 
@@ -86,6 +89,8 @@ struct Inner {
     pool: Pool,
     broken_tls: Mutex<HashMap<IpAddr, Instant>>,
     lookups: Semaphore,
+    /// Whether a task sees to the pool.
+    sweeping: AtomicBool,
 }
 
 impl Smtp {
@@ -114,6 +119,7 @@ impl Smtp {
             pool: Pool::default(),
             broken_tls: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
+            sweeping: AtomicBool::new(false),
             config,
         })))
     }
@@ -127,7 +133,6 @@ impl Deliverer for Smtp {
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
         let inner = &self.0;
-        inner.sweep();
         let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
         match inner.endpoints(&job).await {
             Ok(endpoints) => {
@@ -137,6 +142,7 @@ impl Deliverer for Smtp {
                     }
                     let key = Key { endpoint, host };
                     inner.attempt(&key, &job, &mut tally).await;
+                    inner.see_to_the_pool();
                 }
             }
             Err(no_route) => {
@@ -365,11 +371,23 @@ impl Inner {
         broken.insert(address.ip(), Instant::now());
     }
 
-    /// Takes leave of connections that have waited long enough.
-    fn sweep(&self) {
-        for connection in self.pool.expired(Instant::now()) {
-            tokio::spawn(connection.quit());
+    /// Sees to it that connections do not wait longer than they may, as long as there are any.
+    fn see_to_the_pool(self: &Arc<Self>) {
+        if self.pool.is_empty() || self.sweeping.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            while !inner.pool.is_empty() {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                for connection in inner.pool.expired(Instant::now()) {
+                    tokio::spawn(connection.quit());
+                }
+            }
+            inner.sweeping.store(false, Ordering::Release);
+            // A connection that came in between found a sweeper that had looked already.
+            inner.see_to_the_pool();
+        });
     }
 }
 

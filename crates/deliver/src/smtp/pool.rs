@@ -54,6 +54,11 @@ impl Pool {
         None
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.idle().is_empty()
+    }
+
     /// Connections that have waited too long; somebody takes leave of them.
     pub(crate) fn expired(&self, now: Instant) -> Vec<Connection> {
         let mut idle = self.idle();

@@ -166,6 +166,8 @@ fn runner_parts(
         limits: Limits {
             running: deliver.concurrency,
             site_most: deliver.concurrency_per_site,
+            // A message that is due is not kept back by a site that rests for longer.
+            site_rest: Limits::default().site_rest.min(deliver.retry_first),
             ..Limits::default()
         },
         hostname: config.hostname.as_ascii().to_owned(),

@@ -116,7 +116,7 @@ fn measure_relay(extent: relay::Extent) -> Result<()> {
     let mut demo = Demo::start()?;
     let transport = format!(
         "\n[[transport]]\nmatch = \"*\"\n\
-         smtp = {{ host = \"127.0.0.1\", port = {}, tls = \"none\" }}\n",
+         smtp = {{ host = \"mail.sender.test\", port = {}, tls = \"none\" }}\n",
         sink.address.port()
     );
     demo.reconfigure("relay", |text| format!("{text}{transport}"))?;

@@ -213,11 +213,14 @@ impl Client {
 
     /// Bytes came from the server.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.heard = now;
         self.input.extend_from_slice(bytes);
         while !self.over {
             match self.parser.next_reply(&mut self.input) {
-                Ok(Some(reply)) => self.handle_reply(reply),
+                Ok(Some(reply)) => {
+                    // A whole reply: one octet now and then must not hold us for ever.
+                    self.heard = now;
+                    self.handle_reply(reply);
+                }
                 Ok(None) => break,
                 Err(error) => self.lose(error.into()),
             }
@@ -227,6 +230,10 @@ impl Client {
     /// The handshake that [`ClientAction::StartTls`] asked for is done.
     pub fn handle_tls(&mut self, now: Instant) {
         self.heard = now;
+        if self.parser.is_partial() || !self.input.is_empty() {
+            self.lose(Loss::Injected);
+            return;
+        }
         self.encrypted = true;
         self.offered = Capabilities::default();
         self.say_hello();

@@ -123,6 +123,7 @@ impl Client {
                 Fate::Settled(Outcome::Refused { stage: Stage::Rcpt, reply })
             };
         }
+        self.expect_refused_chunk();
         self.skip_refused();
         self.send_ahead();
         self.settle_if_done();
@@ -184,6 +185,20 @@ impl Client {
                 break;
             }
             self.expected.pop_front();
+        }
+    }
+
+    /// A chunk that is on its way although everybody was refused is refused itself, once, also
+    /// over LMTP: there is nobody to answer for (RFC 3030 §2).
+    fn expect_refused_chunk(&mut self) {
+        let Some(transaction) = &self.transaction else { return };
+        if transaction.unanswered > 0 || transaction.fates.iter().any(Fate::is_open) {
+            return;
+        }
+        let sent = self.expected.len();
+        self.expected.retain(|expect| !matches!(expect, Expect::Message(Some(_))));
+        if self.expected.len() < sent {
+            self.expected.push_back(Expect::Message(None));
         }
     }
 

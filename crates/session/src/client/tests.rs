@@ -1,6 +1,8 @@
 //! The client against scripted servers, and against our own.
 #![expect(clippy::disallowed_methods, reason = "a test needs some instant to begin with")]
 
+mod model;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -243,6 +245,28 @@ fn starttls_is_used_and_injection_is_noticed() {
     check(&config(), None, &[GREET, hello, refused], &["ready"]);
 }
 
+/// What came in the clear before the handshake is no part of what comes after it.
+#[test]
+fn a_reply_begun_in_the_clear_is_noticed() {
+    for begun in ["2", "250-evil", "250-evil\r\n", "250-evil\r\n250"] {
+        let now = Instant::now();
+        let mut client = Client::new(now, Arc::new(config()), Channel::Plain);
+        for heard in ["220 mx.test\r\n", "250-mx.test\r\n250 STARTTLS\r\n", "220 go\r\n", begun] {
+            client.handle_bytes(now, heard.as_bytes());
+        }
+        client.handle_tls(now);
+        let mut told = String::new();
+        loop {
+            match client.poll_action() {
+                ClientAction::Event(event) => told += &describe(event),
+                ClientAction::Close => break,
+                _ => {}
+            }
+        }
+        assert!(told.contains("behind the reply"), "{begun:?}: {told}");
+    }
+}
+
 #[test]
 fn every_way_to_lose_a_session_is_told() {
     let mail = || Some((outgoing(&["b@mx.test", "c@mx.test"], b"x"), b"x".as_slice()));
@@ -276,4 +300,8 @@ fn waiting_has_an_end() {
     let mut client = Client::new(now, Arc::new(config()), Channel::Plain);
     let ClientAction::Wait { until } = client.poll_action() else { panic!("it waits") };
     assert_eq!(until - now, Duration::from_secs(300));
+    // One octet now and then is no reply.
+    client.handle_bytes(now + Duration::from_secs(299), b"2");
+    let ClientAction::Wait { until: later } = client.poll_action() else { panic!("it waits") };
+    assert_eq!(later, until);
 }

@@ -99,7 +99,7 @@ impl HeaderSection {
             let line = &rest[..length];
             let offset = |within: usize| u32::try_from(at + within).unwrap_or(u32::MAX);
             if matches!(line[0], b' ' | b'\t') {
-                // A first line that continues nothing, or a line of spaces only, is no header.
+                // A first line that continues nothing is no header.
                 match fields.last_mut() {
                     Some(field) => field.value.end = offset(length),
                     None => break,

@@ -209,6 +209,12 @@ impl FromStr for EnhancedStatus {
 
     fn from_str(text: &str) -> Result<Self, StatusError> {
         let mut parts = text.split('.');
+        let class = match parts.next() {
+            Some("2") => Class::Success,
+            Some("4") => Class::Transient,
+            Some("5") => Class::Permanent,
+            _ => return Err(StatusError),
+        };
         let mut number = || {
             let digits = parts.next().ok_or(StatusError)?;
             if digits.is_empty() || digits.len() > 3 || !digits.bytes().all(|b| b.is_ascii_digit())
@@ -216,12 +222,6 @@ impl FromStr for EnhancedStatus {
                 return Err(StatusError);
             }
             digits.parse::<u16>().map_err(|_| StatusError)
-        };
-        let class = match number()? {
-            2 => Class::Success,
-            4 => Class::Transient,
-            5 => Class::Permanent,
-            _ => return Err(StatusError),
         };
         let status = Status::new(number()?, number()?)?;
         if parts.next().is_some() {

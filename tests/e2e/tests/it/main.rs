@@ -11,4 +11,6 @@ mod messages;
 mod road;
 mod scripts;
 #[cfg(test)]
+mod smuggling;
+#[cfg(test)]
 mod start;

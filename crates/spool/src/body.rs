@@ -219,17 +219,27 @@ async fn edit(stored: &Stored, edits: &HeaderEdits) -> io::Result<(Bytes, u64)> 
             Ok(section)
                 if complete || memchr::memchr(b'\n', &start[section.raw().len()..]).is_some() =>
             {
-                return Ok((edits.apply(&section), section.raw().len() as u64));
+                let after = section.raw().len();
+                return Ok((apart(edits.apply(&section), &start[after..]), after as u64));
             }
             Ok(_) if len < most => len *= 4,
             // Nothing can be found in a header section beyond all limits: what is added
             // goes before it.
             Ok(_) | Err(_) => {
                 let nothing = HeaderSection::read(&Bytes::new()).expect("nothing has no limit");
-                return Ok((edits.apply(&nothing), 0));
+                return Ok((apart(edits.apply(&nothing), &start), 0));
             }
         }
     }
+}
+
+/// The header section, with an empty line behind it where `rest` would continue its last field:
+/// what a sender wrote must not become a part of what we say.
+fn apart(header: Bytes, rest: &[u8]) -> Bytes {
+    if header.is_empty() || !rest.starts_with(b" ") && !rest.starts_with(b"\t") {
+        return header;
+    }
+    [&header[..], b"\r\n"].concat().into()
 }
 
 /// One pass: first what is in memory, then the rest piece by piece.

@@ -183,10 +183,12 @@ async fn edits_are_applied(storage: &dyn Storage) {
     let value = FieldValue::new("from here").expect("a value");
     let mut long = b"Subject: x\r\n".to_vec();
     (0..3000).for_each(|n| long.extend(format!("X-{n}: {}\r\n", "y".repeat(60)).bytes()));
-    let cases: [(Bytes, &str, &str); 4] = [
+    let cases: [(Bytes, &str, &str); 5] = [
         (body(1000), "Received: from here\r\nSubject: x\r\n\r\n", "whole"),
         (body(400_000), "Received: from here\r\nSubject: x\r\n\r\n", "in a file"),
         (Bytes::from_static(b"no header"), "Received: from here\r\nno header", "none"),
+        // What the sender wrote continues no field of ours.
+        (Bytes::from_static(b" fold\r\n"), "Received: from here\r\n\r\n fold", "a continuation"),
         (long.into(), "Received: from here\r\nSubject: x\r\nX-0: ", "beyond the limits"),
     ];
     for (body, expected, what) in cases {

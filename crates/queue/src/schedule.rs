@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use merpati_types::Timestamp;
 
+/// The shortest interval: whatever the settings, a failing site is not asked without pause.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// A retry schedule: intervals that double from `first` to `most`, each spread by jitter, until
-/// the message is as old as `expiry`.
+/// the message is as old as `expiry`. No interval is shorter than a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// The interval after the first failure. Default 5 minutes.
@@ -14,7 +17,7 @@ pub struct Schedule {
     /// after the first attempts.
     pub most: Duration,
     /// Intervals differ by up to this many per cent either way, so that messages that failed
-    /// together are not tried together. Default 10.
+    /// together are not tried together; at most 100. Default 10.
     pub jitter_percent: u32,
     /// The age at which a message is given up. Default 5 days (RFC 5321 §4.5.4.1: 4–5 days).
     pub expiry: Duration,
@@ -60,8 +63,9 @@ impl Schedule {
         }
         let doublings = attempts.saturating_sub(1).min(31);
         let interval = self.first.saturating_mul(1 << doublings).min(self.most);
-        let spread = interval * self.jitter_percent.min(100) / 100;
-        let interval = interval - spread + scale(spread * 2, mix(seed ^ u64::from(attempts)));
+        let spread = interval / 100 * self.jitter_percent.min(100);
+        let more = scale(spread, mix(seed ^ u64::from(attempts)));
+        let interval = (interval - spread).saturating_add(more).saturating_add(more).max(LEAST);
         // One last attempt at the very end, rather than none in the last hours.
         Next::RetryAt(now.after(interval).min(expires))
     }
@@ -89,6 +93,9 @@ pub(crate) fn mix(seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::ProptestConfig;
+    use proptest::test_runner::RngSeed;
+
     use super::*;
 
     const HOUR: u64 = 3_600;
@@ -118,6 +125,67 @@ mod tests {
         let different: std::collections::BTreeSet<_> =
             (0..50).map(|seed| retry(&schedule, 10, 1, seed)).collect();
         assert!(different.len() > 20, "jitter does not spread");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(5321),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Whatever the settings and times, a retry is later than now, by as much as the
+        /// settings say, and not after the expiry; and so messages do expire.
+        #[test]
+        fn retries_are_later_and_messages_expire(
+            first in 0..u64::MAX,
+            most in 0..u64::MAX,
+            expiry in 0..u64::MAX,
+            jitter_percent in 0..200_u32,
+            arrived in 0..i64::MAX,
+            age in 0..u64::MAX,
+            attempts in 0..u32::MAX,
+            seed in 0..u64::MAX,
+            shift in 0..64_u32,
+        ) {
+            // Small numbers and huge ones alike.
+            let [first, most, expiry, age] = [first, most, expiry, age].map(|n| n >> shift);
+            let schedule = Schedule {
+                first: Duration::from_secs(first),
+                most: Duration::from_secs(most),
+                jitter_percent,
+                expiry: Duration::from_secs(expiry),
+                ..Schedule::default()
+            };
+            let arrived = Timestamp::from_millis(arrived >> shift);
+            let now = arrived.after(Duration::from_secs(age));
+            let expires = arrived.after(Duration::from_secs(expiry));
+            match schedule.after_failure(arrived, now, attempts, seed) {
+                Next::Expired => proptest::prop_assert!(now >= expires),
+                Next::RetryAt(when) => {
+                    proptest::prop_assert!(now < when && when <= expires);
+                    let interval = when.since(now);
+                    proptest::prop_assert!(interval >= LEAST || when == expires);
+                    let longest = schedule.most.saturating_mul(2).max(LEAST);
+                    proptest::prop_assert!(interval <= longest);
+                }
+            }
+        }
+    }
+
+    /// Five days of failures: how often a message is tried by default.
+    #[test]
+    fn a_message_is_tried_some_forty_times() {
+        let schedule = Schedule::default();
+        let arrived = Timestamp::from_millis(0);
+        for seed in 0..100 {
+            let (mut now, mut attempts) = (arrived, 1);
+            while let Next::RetryAt(when) = schedule.after_failure(arrived, now, attempts, seed) {
+                (now, attempts) = (when, attempts + 1);
+            }
+            assert_eq!(now, arrived.after(schedule.expiry));
+            assert!((34..=42).contains(&attempts), "{attempts} attempts");
+        }
     }
 
     #[test]

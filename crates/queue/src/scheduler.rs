@@ -1,12 +1,18 @@
 //! Which attempt begins next.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use merpati_types::Timestamp;
 
 use crate::window::Window;
+
+/// How long a site that served us badly is remembered after its last attempt, so that the next
+/// mail for it begins as carefully as the last one ended.
+const MEMORY: Duration = Duration::from_secs(3_600);
+/// The most idle sites that are remembered.
+const REMEMBERED: usize = 10_000;
 
 /// The bounds of a scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,30 +68,51 @@ pub enum Finished {
 /// Decides which attempts run. Feed it with due parcels and results; ask [`Self::start`] until
 /// it has nothing more to begin.
 ///
+/// ```text
+///            Down                     rest is over
+///   Well ───────────▶ Resting ─────────────────────▶ Suspect
+///    ▲                   ▲  no attempt begins           │  one attempt at a time
+///    │                   └──────────── Down ────────────┤
+///    └───────────────────────── Served, Busy ───────────┘
+/// ```
 /// - Sites take turns; a site takes part while its window has room.
 /// - Within a site the highest priority goes first, and within a priority senders take turns.
 /// - A site that is down is left alone until its rest is over, and then probed by one attempt.
+/// - No operation looks at all sites: what cannot begin costs nothing while it waits.
 #[derive(Debug)]
 pub struct Scheduler<K> {
     limits: Limits,
     sites: HashMap<Arc<str>, Site<K>>,
-    /// Sites with something waiting, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
+    /// Sites with something waiting that their window lets begin, in the order of their turns.
+    ready: VecDeque<Arc<str>>,
+    /// Sites at rest, by the end of it.
+    resting: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Sites with nothing to do that are still worth remembering, by the end of that.
+    idle: BTreeSet<(Timestamp, Arc<str>)>,
     running: u32,
     held: usize,
 }
 
 #[derive(Debug)]
 struct Site<K> {
+    health: Health,
     window: Window,
-    most: u32,
     running: u32,
+    waiting: usize,
     /// From priority, negated so that the highest is first, to the queues of the senders.
-    waiting: BTreeMap<i16, Senders<K>>,
-    /// Set while the site is down: when it may be probed.
-    down_until: Option<Timestamp>,
-    /// Whether it is among the turns.
-    queued: bool,
+    queues: BTreeMap<i16, Senders<K>>,
+    /// Whether it is among the ready; then something waits.
+    is_ready: bool,
+    /// Its place among the idle.
+    forget_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    Well,
+    Resting(Timestamp),
+    /// Its rest is over, and nobody knows yet whether it has helped.
+    Suspect,
 }
 
 #[derive(Debug)]
@@ -98,10 +125,18 @@ impl<K: Clone> Scheduler<K> {
     /// A scheduler that holds nothing.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, sites: HashMap::new(), turns: VecDeque::new(), running: 0, held: 0 }
+        Self {
+            limits,
+            sites: HashMap::new(),
+            ready: VecDeque::new(),
+            resting: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            running: 0,
+            held: 0,
+        }
     }
 
-    /// How many more parcels it takes.
+    /// How many more parcels it takes. It refuses none: not to offer more is the caller's part.
     #[must_use]
     pub fn room(&self) -> usize {
         self.limits.held.saturating_sub(self.held)
@@ -113,122 +148,184 @@ impl<K: Clone> Scheduler<K> {
         self.running
     }
 
-    /// Whether the site is down at `now`, and something already waits to probe it: more of its
-    /// parcels need not be offered.
+    /// Until when the site is left alone, if it is at `now`: none of its parcels need be offered
+    /// before.
     #[must_use]
     pub fn is_resting(&self, site: &str, now: Timestamp) -> Option<Timestamp> {
-        self.sites.get(site)?.down_until.filter(|until| *until > now)
+        match self.sites.get(site)?.health {
+            Health::Resting(until) if until > now => Some(until),
+            _ => None,
+        }
     }
 
-    /// Takes a parcel that is due.
+    /// Takes a parcel that is due. Its key is answered once: by [`Self::start`], or by
+    /// [`Self::finished`] of another parcel.
     pub fn offer(&mut self, offer: Offer<K>) {
         let limits = &self.limits;
         let site = self.sites.entry(Arc::clone(&offer.site)).or_insert_with(|| Site {
+            health: Health::Well,
             window: Window::new(limits.site_first, limits.site_most),
-            most: limits.site_most,
             running: 0,
-            waiting: BTreeMap::new(),
-            down_until: None,
-            queued: false,
+            waiting: 0,
+            queues: BTreeMap::new(),
+            is_ready: false,
+            forget_at: None,
         });
-        let senders = site
-            .waiting
-            .entry(-i16::from(offer.priority))
-            .or_insert_with(|| Senders { turns: VecDeque::new(), parcels: HashMap::new() });
-        let queue = senders.parcels.entry(Arc::clone(&offer.sender)).or_default();
-        if queue.is_empty() {
-            senders.turns.push_back(offer.sender);
+        if let Some(when) = site.forget_at.take() {
+            self.idle.remove(&(when, Arc::clone(&offer.site)));
         }
-        queue.push_back(offer.key);
+        site.put(offer.priority, offer.sender, offer.key);
         self.held += 1;
-        if !site.queued {
-            site.queued = true;
-            self.turns.push_back(offer.site);
-        }
+        Self::make_ready(&mut self.ready, site, &offer.site);
     }
 
     /// Begins an attempt, if one may begin at `now`. Every key it answers is owed a
     /// [`Self::finished`].
     pub fn start(&mut self, now: Timestamp) -> Option<(K, Arc<str>)> {
-        if self.running >= self.limits.running {
-            return None;
-        }
-        for _ in 0..self.turns.len() {
-            let name = self.turns.pop_front()?;
+        self.wake(now);
+        while self.running < self.limits.running {
+            let name = self.ready.pop_front()?;
             let Some(site) = self.sites.get_mut(&name) else { continue };
-            if site.may_start(now) {
-                let key = site.take()?;
-                site.running += 1;
-                self.running += 1;
-                site.queued = !site.waiting.is_empty();
-                if site.queued {
-                    self.turns.push_back(Arc::clone(&name));
-                }
-                return Some((key, name));
+            site.is_ready = false;
+            // Its window may have shrunk since it got its place.
+            if !site.may_start() {
+                continue;
             }
-            self.turns.push_back(name);
+            let Some(key) = site.take() else { continue };
+            site.running += 1;
+            self.running += 1;
+            Self::make_ready(&mut self.ready, site, &name);
+            return Some((key, name));
         }
         None
     }
 
     /// Takes the result of an attempt at `site`. If it is down, everything that waits for it is
-    /// answered, to be handed back.
+    /// answered, to be handed back. A result that nothing was started for changes nothing.
     pub fn finished(&mut self, site: &str, result: Finished, now: Timestamp) -> Vec<K> {
-        self.running = self.running.saturating_sub(1);
-        self.held = self.held.saturating_sub(1);
-        let Some(known) = self.sites.get_mut(site) else { return Vec::new() };
-        known.running = known.running.saturating_sub(1);
+        let Some((name, _)) = self.sites.get_key_value(site) else { return Vec::new() };
+        let name = Arc::clone(name);
+        let Some(site) = self.sites.get_mut(&name) else { return Vec::new() };
+        if site.running == 0 {
+            return Vec::new();
+        }
+        site.running -= 1;
+        self.running -= 1;
+        self.held -= 1;
+        if let Health::Resting(until) = site.health {
+            self.resting.remove(&(until, Arc::clone(&name)));
+        }
         let mut back = Vec::new();
         match result {
             Finished::Served => {
-                known.down_until = None;
-                known.window.succeeded();
+                site.health = Health::Well;
+                site.window.succeeded();
             }
-            Finished::Busy => known.window.refused(),
+            Finished::Busy => {
+                // It speaks to us, so it is not down.
+                site.health = Health::Well;
+                site.window.refused(site.running);
+            }
             Finished::Down => {
-                known.window = Window::new(1, known.most);
-                known.down_until = Some(now.after(self.limits.site_rest));
-                while let Some(key) = known.take() {
-                    back.push(key);
-                }
-                known.queued = false;
-                self.turns.retain(|name| &**name != site);
+                let until = now.after(self.limits.site_rest);
+                site.health = Health::Resting(until);
+                site.window = Window::new(1, self.limits.site_most);
+                self.resting.insert((until, Arc::clone(&name)));
+                back.extend(std::iter::from_fn(|| site.take()));
                 self.held -= back.len();
+                if std::mem::take(&mut site.is_ready) {
+                    self.ready.retain(|ready| *ready != name);
+                }
             }
         }
-        // A site that is idle and well is as good as one never heard of.
-        if known.running == 0 && known.waiting.is_empty() && known.down_until.is_none() {
-            self.sites.remove(site);
-        }
+        Self::make_ready(&mut self.ready, site, &name);
+        self.rest_or_forget(&name, now);
         back
     }
 
-    /// Forgets sites whose rest is over and for which nothing waits.
+    /// Forgets sites for which nothing has been tried for long.
     pub fn forget_idle(&mut self, now: Timestamp) {
-        self.sites.retain(|_, site| {
-            site.running > 0
-                || !site.waiting.is_empty()
-                || site.down_until.is_some_and(|until| until > now)
-        });
+        while self.idle.first().is_some_and(|(when, _)| *when <= now) {
+            self.forget_first();
+        }
+    }
+
+    /// Ends the rest of sites whose time has come.
+    fn wake(&mut self, now: Timestamp) {
+        while self.resting.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, name)) = self.resting.pop_first() else { return };
+            if let Some(site) = self.sites.get_mut(&name) {
+                site.health = Health::Suspect;
+                Self::make_ready(&mut self.ready, site, &name);
+            }
+            self.rest_or_forget(&name, now);
+        }
+    }
+
+    /// Gives the site its place among the ready, if it may begin something.
+    fn make_ready(ready: &mut VecDeque<Arc<str>>, site: &mut Site<K>, name: &Arc<str>) {
+        if !site.is_ready && site.may_start() {
+            site.is_ready = true;
+            ready.push_back(Arc::clone(name));
+        }
+    }
+
+    /// Drops a site for which nothing waits or runs, at once or, if it served us badly, later.
+    fn rest_or_forget(&mut self, name: &Arc<str>, now: Timestamp) {
+        let Some(site) = self.sites.get_mut(name) else { return };
+        if site.running > 0 || site.waiting > 0 || matches!(site.health, Health::Resting(_)) {
+            return;
+        }
+        if site.health == Health::Well && site.window.size() >= self.limits.site_first {
+            self.sites.remove(name);
+            return;
+        }
+        let when = now.after(MEMORY);
+        site.forget_at = Some(when);
+        self.idle.insert((when, Arc::clone(name)));
+        if self.idle.len() > REMEMBERED {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, name)) = self.idle.pop_first() {
+            self.sites.remove(&name);
+        }
     }
 }
 
 impl<K> Site<K> {
-    fn may_start(&self, now: Timestamp) -> bool {
-        match self.down_until {
-            Some(until) if until > now => false,
-            // Its rest is over: one probe.
-            Some(_) => self.running == 0,
-            None => self.running < self.window.size(),
+    /// Whether an attempt waits, and may begin.
+    fn may_start(&self) -> bool {
+        self.waiting > 0
+            && match self.health {
+                Health::Well => self.running < self.window.size(),
+                Health::Suspect => self.running == 0,
+                Health::Resting(_) => false,
+            }
+    }
+
+    fn put(&mut self, priority: i8, sender: Arc<str>, key: K) {
+        let senders = self
+            .queues
+            .entry(-i16::from(priority))
+            .or_insert_with(|| Senders { turns: VecDeque::new(), parcels: HashMap::new() });
+        let queue = senders.parcels.entry(Arc::clone(&sender)).or_default();
+        if queue.is_empty() {
+            senders.turns.push_back(sender);
         }
+        queue.push_back(key);
+        self.waiting += 1;
     }
 
     fn take(&mut self) -> Option<K> {
-        let mut first = self.waiting.first_entry()?;
+        let mut first = self.queues.first_entry()?;
         let senders = first.get_mut();
         let sender = senders.turns.pop_front()?;
         let queue = senders.parcels.get_mut(&sender)?;
-        let key = queue.pop_front();
+        let key = queue.pop_front()?;
+        self.waiting -= 1;
         if queue.is_empty() {
             senders.parcels.remove(&sender);
         } else {
@@ -237,75 +334,9 @@ impl<K> Site<K> {
         if senders.turns.is_empty() {
             first.remove();
         }
-        key
+        Some(key)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Timestamp {
-        Timestamp::from_millis(1_000_000)
-    }
-
-    fn offer(scheduler: &mut Scheduler<u32>, key: u32, site: &str, sender: &str, priority: i8) {
-        scheduler.offer(Offer { key, site: site.into(), sender: sender.into(), priority });
-    }
-
-    fn started(scheduler: &mut Scheduler<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| scheduler.start(now()).map(|(key, _)| key)).collect()
-    }
-
-    #[test]
-    fn senders_take_turns_and_priority_goes_first() {
-        let mut scheduler = Scheduler::new(Limits { site_first: 10, ..Limits::default() });
-        for key in 0..5 {
-            offer(&mut scheduler, key, "site", "bulk", 0);
-        }
-        offer(&mut scheduler, 10, "site", "person", 0);
-        offer(&mut scheduler, 20, "site", "bulk", 4);
-        assert_eq!(started(&mut scheduler), [20, 0, 10, 1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn windows_bound_a_site_and_sites_take_turns() {
-        let limits = Limits { site_first: 2, running: 3, ..Limits::default() };
-        let mut scheduler = Scheduler::new(limits);
-        for key in 0..4 {
-            offer(&mut scheduler, key, "a", "s", 0);
-            offer(&mut scheduler, 10 + key, "b", "s", 0);
-        }
-        assert_eq!(started(&mut scheduler), [0, 10, 1]);
-        scheduler.finished("a", Finished::Served, now());
-        assert_eq!(started(&mut scheduler), [11]);
-        scheduler.finished("b", Finished::Busy, now());
-        assert_eq!(started(&mut scheduler), [2]);
-        assert_eq!((scheduler.running(), scheduler.room()), (3, 2_000 - 6));
-    }
-
-    #[test]
-    fn a_site_that_is_down_costs_one_probe() {
-        let mut scheduler = Scheduler::new(Limits::default());
-        for key in 0..10 {
-            offer(&mut scheduler, key, "dead", "s", 0);
-        }
-        offer(&mut scheduler, 99, "live", "s", 0);
-        let first = started(&mut scheduler);
-        assert_eq!(first, [0, 99, 1, 2, 3, 4]);
-        let back = scheduler.finished("dead", Finished::Down, now());
-        assert_eq!(back, [5, 6, 7, 8, 9]);
-        assert!(scheduler.is_resting("dead", now()).is_some());
-        for _ in 1..5 {
-            scheduler.finished("dead", Finished::Down, now());
-        }
-        let later = now().after(Duration::from_secs(61));
-        offer(&mut scheduler, 5, "dead", "s", 0);
-        offer(&mut scheduler, 6, "dead", "s", 0);
-        assert_eq!(scheduler.start(now()), None);
-        assert_eq!(scheduler.start(later), Some((5, "dead".into())));
-        assert_eq!(scheduler.start(later), None);
-        scheduler.finished("dead", Finished::Served, later);
-        assert_eq!(scheduler.start(later), Some((6, "dead".into())));
-    }
-}
+mod tests;

@@ -3,13 +3,16 @@
 /// A window that opens with success and halves on refusal.
 ///
 /// It grows by one for every full window of successes, as TCP's congestion avoidance does, so
-/// that a site is probed gently and a refusal is answered at once.
+/// that a site is probed gently and a refusal is answered at once. What was under way when the
+/// window halved tells of the load before, so its refusals do not halve the window again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     size: u32,
     most: u32,
     /// Successes since the size last changed.
     run: u32,
+    /// Results still to come from attempts that were under way at the last refusal.
+    stale: u32,
 }
 
 impl Window {
@@ -17,7 +20,7 @@ impl Window {
     #[must_use]
     pub fn new(first: u32, most: u32) -> Self {
         let most = most.max(1);
-        Self { size: first.clamp(1, most), most, run: 0 }
+        Self { size: first.clamp(1, most), most, run: 0, stale: 0 }
     }
 
     /// How many attempts may run.
@@ -28,17 +31,26 @@ impl Window {
 
     /// An attempt reached the site and was served.
     pub fn succeeded(&mut self) {
+        self.stale = self.stale.saturating_sub(1);
+        if self.size == self.most {
+            return;
+        }
         self.run += 1;
-        if self.run >= self.size && self.size < self.most {
+        if self.run >= self.size {
             self.size += 1;
             self.run = 0;
         }
     }
 
-    /// The site refused or failed.
-    pub fn refused(&mut self) {
-        self.size = (self.size / 2).max(1);
+    /// The site refused an attempt, while so many others are `under_way`.
+    pub fn refused(&mut self, under_way: u32) {
         self.run = 0;
+        if self.stale > 0 {
+            self.stale -= 1;
+            return;
+        }
+        self.size = (self.size / 2).max(1);
+        self.stale = under_way;
     }
 }
 
@@ -55,11 +67,24 @@ mod tests {
             sizes.push(window.size());
         }
         assert_eq!(sizes, [2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4]);
-        window.refused();
+        window.refused(0);
         assert_eq!(window.size(), 2);
-        window.refused();
-        window.refused();
+        window.refused(0);
+        window.refused(0);
         assert_eq!(window.size(), 1);
         assert_eq!(Window::new(0, 0).size(), 1);
+    }
+
+    #[test]
+    fn what_was_under_way_does_not_close_it_again() {
+        let mut window = Window::new(8, 8);
+        window.refused(7);
+        assert_eq!(window.size(), 4);
+        for _ in 0..7 {
+            window.refused(3);
+        }
+        assert_eq!(window.size(), 4);
+        window.refused(3);
+        assert_eq!(window.size(), 2);
     }
 }

@@ -209,3 +209,6 @@ pub fn facts(connection: &ServerConnection) -> TlsFacts {
         client_names,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -298,8 +298,9 @@ impl Inner {
                     let (status, severity) = outcome::of_mismatch(mismatch);
                     let outcome = DeliveryOutcome {
                         result: DeliveryResult::Failed { status: status.with(severity) },
-                        remote: Some(peer.clone()),
-                        diagnostic: mismatch.to_string(),
+                        // Our own finding: no server said it (RFC 3464 §2.3.6).
+                        remote: None,
+                        diagnostic: format!("{mismatch}: {peer}"),
                     };
                     tally.settle(batch, &outcome);
                 }

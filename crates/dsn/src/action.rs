@@ -29,6 +29,14 @@ impl Action {
             Self::Expanded => "expanded",
         }
     }
+
+    /// The action of that name, in whatever case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed, Self::Expanded]
+            .into_iter()
+            .find(|action| action.name().eq_ignore_ascii_case(name))
+    }
 }
 
 /// Whether a recipient's NOTIFY asks for a report of this (RFC 3461 §4.1, §5.2). Without

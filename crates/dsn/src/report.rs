@@ -3,11 +3,17 @@
 use merpati_types::{EnhancedStatus, Envid, Mailbox, MessageId, Orcpt, Ret, Timestamp};
 
 use crate::action::{Action, returned};
-use crate::text::{clean, field, paragraph};
+use crate::encode::{header_text, is_seven_bit, lines, quoted_printable};
+use crate::text::{
+    Charset, address, clean, field, host_name, other_host, paragraph, typed_address,
+};
+use crate::wording::Wording;
 
 /// The largest message that comes back whole, in octets; of a larger one only the header
 /// section does.
 const RETURN_LIMIT: usize = 128 * 1024;
+/// The longest line, without its end (RFC 5322 §2.1.1).
+const LINE_LIMIT: usize = 998;
 
 /// What a report is about: one message, for one sender.
 #[derive(Clone, Debug)]
@@ -28,7 +34,7 @@ pub struct About {
     pub arrived: Timestamp,
     /// The name of the host it came from, if it came from one.
     pub received_from: Option<String>,
-    /// Whether message and report may hold UTF-8 in headers and addresses (RFC 6533).
+    /// Whether the message came with SMTPUTF8, so that the report may need it, too (RFC 6533).
     pub utf8: bool,
     /// Now.
     pub now: Timestamp,
@@ -45,12 +51,23 @@ pub struct ReportedRecipient {
     pub action: Action,
     /// Why.
     pub status: EnhancedStatus,
-    /// The host that said so.
+    /// The host that said so; what is no host name or address is left out.
     pub remote_mta: Option<String>,
-    /// Its words.
+    /// Its words. With the host, and a reply code in front, they are quoted as SMTP; otherwise as
+    /// ours.
     pub diagnostic: String,
     /// For [`Action::Delayed`]: until when we try.
     pub retry_until: Option<Timestamp>,
+}
+
+impl ReportedRecipient {
+    /// Whether the diagnostic is an SMTP reply of the remote host.
+    fn is_reply(&self) -> bool {
+        let code = self.diagnostic.as_bytes();
+        self.remote_mta.is_some()
+            && matches!(code, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', ..])
+            && code.get(3).is_none_or(|byte| matches!(byte, b' ' | b'-'))
+    }
 }
 
 /// The message that a report returns, as far as the caller has read it.
@@ -63,276 +80,278 @@ pub struct OriginalMessage<'a> {
 }
 
 /// A report, ready to be sent from the null reverse path.
+///
+/// Its lines end with CRLF and have at most 998 octets. It is ASCII, so that every host can take
+/// it, unless [`Self::utf8`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The bytes, CRLF line ends.
+    /// The bytes.
     pub bytes: Vec<u8>,
     /// Whether it has octets above 127.
     pub eight_bit: bool,
+    /// Whether it has UTF-8 in its headers or in the forms of RFC 6533, and needs SMTPUTF8.
+    pub utf8: bool,
 }
 
 impl Report {
-    /// Writes a report about `recipients`, of which there is at least one. The first one's
-    /// action decides what the report as a whole is about.
+    /// Writes a report about `recipients`, of which there is at least one, in English. The first
+    /// one's action decides what the report as a whole is about.
     #[must_use]
     pub fn write(
         about: &About,
         recipients: &[ReportedRecipient],
         original: OriginalMessage<'_>,
     ) -> Self {
-        let action = recipients.first().map_or(Action::Failed, |recipient| recipient.action);
-        let boundary = format!("=_merpati_{}_{:016x}", about.message, about.seed);
+        Self::write_in(&Wording::ENGLISH, about, recipients, original)
+    }
+
+    /// Writes a report as [`Self::write`] does, in the words given.
+    #[must_use]
+    pub fn write_in(
+        wording: &Wording,
+        about: &About,
+        recipients: &[ReportedRecipient],
+        original: OriginalMessage<'_>,
+    ) -> Self {
+        let writer = Writer {
+            wording,
+            about,
+            recipients,
+            action: recipients.first().map_or(Action::Failed, |recipient| recipient.action),
+            host: host_name(&about.reporting_mta),
+            charset: charset(about, recipients, original),
+        };
+        let boundary = writer.boundary(original);
         let mut out = String::with_capacity(4_096);
-        head(&mut out, about, action, &boundary);
+        writer.head(&mut out, &boundary);
         out.push_str(&format!("--{boundary}\r\n"));
-        human(&mut out, about, action, recipients);
+        writer.human(&mut out);
         out.push_str(&format!("\r\n--{boundary}\r\n"));
-        machine(&mut out, about, recipients);
+        writer.machine(&mut out);
         out.push_str(&format!("\r\n--{boundary}\r\n"));
         let mut bytes = out.into_bytes();
-        give_back(&mut bytes, about, action, original);
+        writer.give_back(&mut bytes, original);
         bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
         let eight_bit = !bytes.is_ascii();
-        Self { bytes, eight_bit }
+        Self { bytes, eight_bit, utf8: writer.charset == Charset::Utf8 }
     }
 }
 
-fn head(out: &mut String, about: &About, action: Action, boundary: &str) {
-    let mta = &about.reporting_mta;
-    let subject = match action {
-        Action::Failed => "Undelivered mail returned to sender",
-        Action::Delayed => "Delayed mail (still being retried)",
-        Action::Delivered | Action::Relayed | Action::Expanded => "Successful mail delivery report",
+/// UTF-8 where the sender's address leaves no choice, or where the message came with SMTPUTF8 and
+/// made use of it. A report that asks for less than it might arrives where more cannot.
+fn charset(
+    about: &About,
+    recipients: &[ReportedRecipient],
+    original: OriginalMessage<'_>,
+) -> Charset {
+    let beyond = |recipient: &ReportedRecipient| {
+        recipient.address.is_internationalized()
+            || recipient.orcpt.as_ref().is_some_and(|orcpt| !orcpt.address().is_ascii())
     };
-    field(out, "Date", &about.now.to_rfc5322());
-    field(out, "From", &format!("Mail Delivery System <MAILER-DAEMON@{mta}>"));
-    field(out, "To", &address(about, &about.to));
-    field(out, "Subject", subject);
-    field(out, "Message-ID", &format!("<{}.{:016x}@{mta}>", about.message, about.seed));
-    // RFC 3834 §5: nobody's autoresponder should answer this.
-    field(out, "Auto-Submitted", "auto-replied");
-    field(out, "MIME-Version", "1.0");
-    out.push_str("Content-Type: multipart/report; report-type=delivery-status;\r\n");
-    out.push_str(&format!(" boundary=\"{boundary}\"\r\n\r\n"));
-    out.push_str("This is a delivery report in MIME format.\r\n\r\n");
-}
-
-fn human(out: &mut String, about: &About, action: Action, recipients: &[ReportedRecipient]) {
-    let charset = if about.utf8 { "utf-8" } else { "us-ascii" };
-    out.push_str(&format!("Content-Type: text/plain; charset={charset}\r\n\r\n"));
-    let opening = match action {
-        Action::Failed => {
-            "Your message could not be delivered to the recipients below. It will not be tried \
-             again."
-        }
-        Action::Delayed => {
-            "Your message has not been delivered to the recipients below yet. You need do \
-             nothing: it will be tried again."
-        }
-        Action::Delivered | Action::Relayed | Action::Expanded => {
-            "You asked to be told of this: your message has been delivered to the recipients \
-             below, or handed to a system that will not report on it."
-        }
+    let is_used = || {
+        about.to.is_internationalized()
+            || recipients.iter().any(beyond)
+            || !original.headers.is_ascii()
     };
-    paragraph(out, "", &format!("This is the mail system at {}.", about.reporting_mta));
-    out.push_str("\r\n");
-    paragraph(out, "", opening);
-    for recipient in recipients {
-        out.push_str(&format!("\r\n<{}>\r\n", address(about, &recipient.address)));
-        if let Some(remote) = &recipient.remote_mta {
-            paragraph(out, "    ", &format!("{} said:", clean(remote, about.utf8)));
-        }
-        paragraph(out, "    ", &clean(&recipient.diagnostic, about.utf8));
-        if let Some(until) = recipient.retry_until {
-            paragraph(out, "    ", &format!("It will be tried until {}.", until.to_rfc5322()));
-        }
+    if about.to.to_ascii().is_none() || (about.utf8 && is_used()) {
+        Charset::Utf8
+    } else {
+        Charset::Ascii
     }
 }
 
-fn machine(out: &mut String, about: &About, recipients: &[ReportedRecipient]) {
-    // RFC 6533 §3: the form that may hold UTF-8.
-    let kind = if about.utf8 { "global-delivery-status" } else { "delivery-status" };
-    out.push_str(&format!("Content-Type: message/{kind}\r\n"));
-    if about.utf8 {
-        out.push_str("Content-Transfer-Encoding: 8bit\r\n");
+struct Writer<'a> {
+    wording: &'a Wording,
+    about: &'a About,
+    recipients: &'a [ReportedRecipient],
+    action: Action,
+    /// Our name.
+    host: String,
+    charset: Charset,
+}
+
+impl Writer<'_> {
+    /// A boundary that the returned message does not have (RFC 2046 §5.1.1).
+    fn boundary(&self, original: OriginalMessage<'_>) -> String {
+        let mut boundary = format!("=_merpati_{}_{:016x}", self.about.message, self.about.seed);
+        let has = |bytes: &[u8], boundary: &str| {
+            bytes.windows(boundary.len()).any(|window| window == boundary.as_bytes())
+        };
+        while has(original.headers, &boundary)
+            || original.whole.is_some_and(|whole| has(whole, &boundary))
+        {
+            boundary.push('_');
+        }
+        boundary
     }
-    out.push_str("\r\n");
-    if let Some(envid) = &about.envid {
-        field(out, "Original-Envelope-Id", &clean(envid.as_str(), about.utf8));
+
+    fn head(&self, out: &mut String, boundary: &str) {
+        let Self { about, host, .. } = self;
+        let from = self.header_words(&self.wording.from);
+        field(out, "Date", &about.now.to_rfc5322());
+        field(out, "From", &format!("{from} <MAILER-DAEMON@{host}>"));
+        field(out, "To", &address(&about.to, self.charset));
+        field(out, "Subject", &self.header_words(&self.wording.news(self.action).subject));
+        field(out, "Message-ID", &format!("<{}.{:016x}@{host}>", about.message, about.seed));
+        // RFC 3834 §5: nobody's autoresponder should answer this.
+        field(out, "Auto-Submitted", "auto-replied");
+        field(out, "MIME-Version", "1.0");
+        if self.charset == Charset::Utf8 {
+            // RFC 2045 §6.4: a whole claims no less than its parts.
+            field(out, "Content-Transfer-Encoding", "8bit");
+        }
+        out.push_str("Content-Type: multipart/report; report-type=delivery-status;\r\n");
+        out.push_str(&format!(" boundary=\"{boundary}\"\r\n\r\n"));
+        out.push_str("This is a delivery report in MIME format.\r\n\r\n");
     }
-    field(out, "Reporting-MTA", &format!("dns; {}", about.reporting_mta));
-    if let Some(from) = &about.received_from {
-        field(out, "Received-From-MTA", &format!("dns; {}", clean(from, about.utf8)));
+
+    fn header_words(&self, text: &str) -> String {
+        let text = clean(text, Charset::Utf8);
+        if self.charset == Charset::Utf8 { text } else { header_text(&text) }
     }
-    field(out, "Arrival-Date", &about.arrived.to_rfc5322());
-    for recipient in recipients {
+
+    /// The first part. Words beyond ASCII can be quoted here whatever the report is.
+    fn human(&self, out: &mut String) {
+        let mut text = String::new();
+        let wording = self.wording;
+        paragraph(&mut text, "", &wording.greeting.replace("{host}", &self.host));
+        text.push_str("\r\n");
+        paragraph(&mut text, "", &clean(&wording.news(self.action).opening, Charset::Utf8));
+        for recipient in self.recipients {
+            text.push_str(&format!("\r\n<{}>\r\n", address(&recipient.address, Charset::Utf8)));
+            let words = clean(&recipient.diagnostic, Charset::Utf8);
+            let remote = recipient.remote_mta.as_deref().and_then(other_host);
+            match remote {
+                Some(remote) if recipient.is_reply() => {
+                    paragraph(&mut text, "    ", &wording.said.replace("{host}", &remote));
+                    paragraph(&mut text, "    ", &words);
+                }
+                Some(remote) => paragraph(&mut text, "    ", &format!("{remote}: {words}")),
+                None => paragraph(&mut text, "    ", &words),
+            }
+            if let Some(until) = recipient.retry_until {
+                let until = until.to_rfc5322();
+                paragraph(&mut text, "    ", &wording.tried_until.replace("{date}", &until));
+            }
+        }
+        let (charset, encoding) = match (text.is_ascii(), self.charset) {
+            (true, _) => ("us-ascii", "7bit"),
+            (false, Charset::Utf8) => ("utf-8", "8bit"),
+            (false, Charset::Ascii) => ("utf-8", "quoted-printable"),
+        };
+        field(out, "Content-Type", &format!("text/plain; charset={charset}"));
+        field(out, "Content-Transfer-Encoding", encoding);
         out.push_str("\r\n");
-        if let Some(orcpt) = &recipient.orcpt {
-            let value = format!("{}; {}", orcpt.kind(), orcpt.address());
-            field(out, "Original-Recipient", &clean(&value, about.utf8));
+        if encoding == "quoted-printable" {
+            let mut quoted = Vec::new();
+            quoted_printable(&mut quoted, text.as_bytes());
+            out.push_str(&String::from_utf8_lossy(&quoted));
+        } else {
+            out.push_str(&text);
         }
-        let kind = if about.utf8 { "utf-8" } else { "rfc822" };
-        field(out, "Final-Recipient", &format!("{kind}; {}", address(about, &recipient.address)));
+    }
+
+    /// The second part (RFC 3464 §2).
+    fn machine(&self, out: &mut String) {
+        let Self { about, charset, .. } = *self;
+        // RFC 6533 §4: the form that may hold UTF-8.
+        if charset == Charset::Utf8 {
+            field(out, "Content-Type", "message/global-delivery-status");
+            field(out, "Content-Transfer-Encoding", "8bit");
+        } else {
+            field(out, "Content-Type", "message/delivery-status");
+        }
+        out.push_str("\r\n");
+        if let Some(envid) = &about.envid {
+            field(out, "Original-Envelope-Id", &clean(envid.as_str(), charset));
+        }
+        field(out, "Reporting-MTA", &format!("dns; {}", self.host));
+        if let Some(from) = &about.received_from {
+            field(out, "Received-From-MTA", &format!("dns; {}", clean(from, charset)));
+        }
+        field(out, "Arrival-Date", &about.arrived.to_rfc5322());
+        for recipient in self.recipients {
+            out.push_str("\r\n");
+            self.recipient(out, recipient);
+        }
+    }
+
+    fn recipient(&self, out: &mut String, recipient: &ReportedRecipient) {
+        let charset = self.charset;
+        if let Some(orcpt) = &recipient.orcpt {
+            let value = typed_address(orcpt.kind(), orcpt.address(), charset);
+            field(out, "Original-Recipient", &value);
+        }
+        let address = address(&recipient.address, charset);
+        field(out, "Final-Recipient", &typed_address("rfc822", &address, charset));
         field(out, "Action", recipient.action.name());
         field(out, "Status", &recipient.status.to_string());
-        if let Some(remote) = &recipient.remote_mta {
-            field(out, "Remote-MTA", &format!("dns; {}", clean(remote, about.utf8)));
+        if let Some(remote) = recipient.remote_mta.as_deref().and_then(other_host) {
+            field(out, "Remote-MTA", &format!("dns; {remote}"));
         }
-        if recipient.remote_mta.is_some() && !recipient.diagnostic.is_empty() {
-            let words = clean(&recipient.diagnostic, about.utf8);
-            field(out, "Diagnostic-Code", &format!("smtp; {words}"));
+        let words = clean(&recipient.diagnostic, charset);
+        if !words.is_empty() {
+            // RFC 3464 §2.3.6: `smtp` is for replies only.
+            let kind = if recipient.is_reply() { "smtp" } else { "X-Merpati" };
+            field(out, "Diagnostic-Code", &format!("{kind}; {words}"));
         }
-        field(out, "Last-Attempt-Date", &about.now.to_rfc5322());
+        field(out, "Last-Attempt-Date", &self.about.now.to_rfc5322());
         if let Some(until) = recipient.retry_until {
             field(out, "Will-Retry-Until", &until.to_rfc5322());
         }
     }
+
+    /// The third part: the message, or its header section.
+    fn give_back(&self, out: &mut Vec<u8>, original: OriginalMessage<'_>) {
+        let utf8 = self.charset == Charset::Utf8;
+        // A message cannot be encoded (RFC 2046 §5.2.1); a report that needs 8BITMIME for it may
+        // never arrive.
+        let fits = |bytes: &[u8]| if utf8 { !bytes.contains(&0) } else { is_seven_bit(bytes) };
+        let whole = match (returned(self.about.ret, self.action), original.whole) {
+            (Ret::Full, Some(whole)) if whole.len() <= RETURN_LIMIT && fits(whole) => Some(whole),
+            _ => None,
+        };
+        let (kind, bytes) = match (whole, utf8) {
+            (Some(whole), false) => ("message/rfc822", whole),
+            (Some(whole), true) => ("message/global", whole),
+            (None, false) => ("text/rfc822-headers", original.headers),
+            (None, true) => ("message/global-headers", original.headers),
+        };
+        let encoding = match whole {
+            None if !fits(bytes) || !is_plain(bytes) => "quoted-printable",
+            _ if bytes.is_ascii() => "7bit",
+            _ => "8bit",
+        };
+        let head = format!("Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+        out.extend_from_slice(head.as_bytes());
+        if encoding == "quoted-printable" {
+            quoted_printable(out, bytes);
+        } else {
+            push_lines(out, bytes);
+        }
+    }
 }
 
-fn give_back(out: &mut Vec<u8>, about: &About, action: Action, original: OriginalMessage<'_>) {
-    let whole = match (returned(about.ret, action), original.whole) {
-        (Ret::Full, Some(whole)) if whole.len() <= RETURN_LIMIT => Some(whole),
-        _ => None,
-    };
-    let (kind, bytes) = match (whole, about.utf8) {
-        (Some(whole), false) => ("message/rfc822", whole),
-        (Some(whole), true) => ("message/global", whole),
-        (None, false) => ("text/rfc822-headers", original.headers),
-        (None, true) => ("message/global-headers", original.headers),
-    };
-    out.extend_from_slice(format!("Content-Type: {kind}\r\n").as_bytes());
-    if !bytes.is_ascii() {
-        out.extend_from_slice(b"Content-Transfer-Encoding: 8bit\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    push_lines(out, bytes);
+/// Whether a header section can be shown without an encoding.
+fn is_plain(headers: &[u8]) -> bool {
+    std::str::from_utf8(headers).is_ok() && lines(headers).all(|line| line.len() <= LINE_LIMIT)
 }
 
 /// Copies with CRLF line ends only: what comes back must not smuggle.
 fn push_lines(out: &mut Vec<u8>, bytes: &[u8]) {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
-        // RFC 5322 §2.1.1: what is longer than a line may be is cut.
-        for piece in rest[..end].chunks(998) {
-            out.extend_from_slice(piece);
+    for mut line in lines(bytes) {
+        // What is longer than a line may be is cut, between characters if it is UTF-8.
+        while line.len() > LINE_LIMIT {
+            let starts = |&place: &usize| line[place] & 0xC0 != 0x80;
+            let end = (LINE_LIMIT - 3..=LINE_LIMIT).rev().find(starts).unwrap_or(LINE_LIMIT);
+            out.extend_from_slice(&line[..end]);
             out.extend_from_slice(b"\r\n");
+            line = &line[end..];
         }
-        if end == 0 {
-            out.extend_from_slice(b"\r\n");
-        }
-        rest = rest.get(end..).unwrap_or_default();
-        rest = rest.strip_prefix(b"\r\n").or_else(|| rest.get(1..)).unwrap_or_default();
-    }
-}
-
-/// An address as the report may hold it.
-fn address(about: &About, mailbox: &Mailbox) -> String {
-    match mailbox.to_ascii() {
-        Some(ascii) if !about.utf8 => ascii,
-        _ => mailbox.to_string(),
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mail_parser::{MessageParser, MimeHeaders};
-    use merpati_types::{Severity, Status};
-
-    fn about() -> About {
-        About {
-            reporting_mta: "relay.test".to_owned(),
-            message: MessageId::from_u64(7),
-            seed: 9,
-            to: Mailbox::parse("alice@sender.test").unwrap(),
-            envid: Some(Envid::from_xtext("QQ+2B1").unwrap()),
-            ret: None,
-            arrived: Timestamp::from_millis(0),
-            received_from: Some("client.test".to_owned()),
-            utf8: false,
-            now: Timestamp::from_millis(60_000),
-        }
-    }
-
-    fn failed() -> ReportedRecipient {
-        ReportedRecipient {
-            address: Mailbox::parse("bob@receiver.test").unwrap(),
-            orcpt: Some(Orcpt::from_parameter("rfc822;Bob@old.test").unwrap()),
-            action: Action::Failed,
-            status: Status::NO_MAILBOX.with(Severity::Permanent),
-            remote_mta: Some("mx.receiver.test".to_owned()),
-            diagnostic: "550 5.1.1 no such user\r\nX-Evil: yes".to_owned(),
-            retry_until: None,
-        }
-    }
-
-    const ORIGINAL: &[u8] = b"Subject: hi\r\n\r\nbody\nbare\r\n";
-
-    fn original() -> OriginalMessage<'static> {
-        OriginalMessage { headers: b"Subject: hi\r\n", whole: Some(ORIGINAL) }
-    }
-
-    #[test]
-    fn another_reader_finds_the_parts() {
-        let full = About { ret: Some(Ret::Full), ..about() };
-        let report = Report::write(&full, &[failed()], original());
-        let message = MessageParser::default().parse(&report.bytes).unwrap();
-        assert_eq!(message.to().unwrap().first().unwrap().address(), Some("alice@sender.test"));
-        let kind = message.content_type().unwrap();
-        assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")));
-        assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
-        assert_eq!(message.parts.len(), 4);
-        let status = String::from_utf8_lossy(message.parts[2].contents()).into_owned();
-        for line in [
-            "Original-Envelope-Id: QQ+1\r\n",
-            "Reporting-MTA: dns; relay.test\r\n",
-            "Received-From-MTA: dns; client.test\r\n",
-            "Original-Recipient: rfc822; Bob@old.test\r\n",
-            "Final-Recipient: rfc822; bob@receiver.test\r\n",
-            "Action: failed\r\n",
-            "Status: 5.1.1\r\n",
-            "Remote-MTA: dns; mx.receiver.test\r\n",
-            "Diagnostic-Code: smtp; 550 5.1.1 no such user X-Evil: yes\r\n",
-        ] {
-            assert!(status.contains(line), "{line:?} is not in {status}");
-        }
-        let returned = message.parts[3].message().unwrap();
-        assert_eq!(returned.subject(), Some("hi"));
-        assert!(!report.eight_bit);
-    }
-
-    #[test]
-    fn no_bare_line_end_and_no_foreign_field_gets_in() {
-        let full = About { ret: Some(Ret::Full), ..about() };
-        let text = String::from_utf8(Report::write(&full, &[failed()], original()).bytes).unwrap();
-        let without = text.replace("\r\n", "");
-        assert!(!without.contains(['\r', '\n']), "a bare CR or LF is in {text}");
-        assert!(text.split("\r\n").all(|line| line.len() <= 998 && !line.starts_with("X-Evil")));
-    }
-
-    #[test]
-    fn only_failures_return_the_body_and_only_if_asked() {
-        let body = |about: &About, recipient| {
-            let report = Report::write(about, &[recipient], original());
-            String::from_utf8(report.bytes).unwrap().contains("bare")
-        };
-        let full = About { ret: Some(Ret::Full), ..about() };
-        let delayed = ReportedRecipient { action: Action::Delayed, ..failed() };
-        assert!(body(&full, failed()));
-        assert!(!body(&full, delayed));
-        assert!(!body(&about(), failed()));
-    }
-
-    #[test]
-    fn utf8_has_its_own_forms() {
-        let utf8 =
-            About { utf8: true, to: Mailbox::parse("álice@sender.test").unwrap(), ..about() };
-        let report = Report::write(&utf8, &[failed()], original());
-        let text = String::from_utf8(report.bytes).unwrap();
-        for part in ["message/global-delivery-status", "message/global-headers", "To: álice@"] {
-            assert!(text.contains(part), "{part} is not in {text}");
-        }
-        assert!(report.eight_bit);
-    }
-}
+mod tests;

@@ -85,11 +85,12 @@ fn reported(fate: &Fate<'_>) -> ReportedRecipient {
 }
 
 fn follow_up(report: Report, about: &About, now: Timestamp) -> FollowUp {
+    let smtputf8 = report.utf8;
     let body = if report.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
     let envelope = Envelope {
         recipients: vec![Recipient::new(about.to.clone())],
         body,
-        smtputf8: about.utf8,
+        smtputf8,
         ..Envelope::new(ReversePath::Null)
     };
     let message = NewMessage {

@@ -12,7 +12,7 @@ use merpati_plugin::{Deliverer, Observers, Route, Router, Spool};
 use merpati_queue::{Finished, Limits, Offer, Schedule, Scheduler};
 use merpati_types::{Rejection, Status, Timestamp};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::transports::Transports;
 
@@ -58,6 +58,8 @@ pub struct Runner {
     /// Next hops whose site is down, and until when it is left alone.
     resting: BTreeMap<NextHop, Timestamp>,
     running: JoinSet<Ended>,
+    /// The sites of attempts under way, for those that break down.
+    sites: HashMap<Id, Arc<str>>,
 }
 
 /// A parcel that is leased and waits for its turn.
@@ -92,6 +94,7 @@ impl Runner {
             next_key: 0,
             resting: BTreeMap::new(),
             running: JoinSet::new(),
+            sites: HashMap::new(),
         }
     }
 
@@ -109,12 +112,12 @@ impl Runner {
             let room = self.scheduler.room() > 0;
             let nap = self.next_wake(now);
             tokio::select! {
-                Some(ended) = self.running.join_next() => self.ended(ended).await,
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended).await,
                 () = spool.wait_due(now), if room => {}
                 () = tokio::time::sleep(nap) => {}
                 changed = stop.changed() => if changed.is_err() { break },
             }
-            while let Some(ended) = self.running.try_join_next() {
+            while let Some(ended) = self.running.try_join_next_with_id() {
                 self.ended(ended).await;
             }
         }
@@ -159,9 +162,14 @@ impl Runner {
     }
 
     async fn offer(&mut self, lease: Lease, parcel: Parcel, now: Timestamp) {
-        let (how, transport) = self.route(&parcel).await;
-        let site: Arc<str> = format!("{transport}:{}", parcel.next_hop).into();
-        if let Some(until) = self.scheduler.is_resting(&site, now) {
+        let (mut how, transport) = self.route(&parcel).await;
+        let mut site: Arc<str> = format!("{transport}:{}", parcel.next_hop).into();
+        let resting = self.scheduler.is_resting(&site, now);
+        if resting.is_some() && (parcel.expired || self.is_too_old(&parcel, now)) {
+            // It would be handed back until the site is well again; its time is over now.
+            how = How::Refuse(Rejection::transient(Status::NO_ANSWER, "the site does not answer"));
+            site = format!("expired:{}", parcel.next_hop).into();
+        } else if let Some(until) = resting {
             self.hand_back(Due { lease, parcel, how }, until).await;
             return;
         }
@@ -171,6 +179,10 @@ impl Runner {
         self.next_key += 1;
         self.waiting.insert(key, Due { lease, parcel, how });
         self.scheduler.offer(Offer { key, site, sender, priority });
+    }
+
+    fn is_too_old(&self, parcel: &Parcel, now: Timestamp) -> bool {
+        now.since(parcel.info.message.arrived) >= self.parts.schedule.expiry
     }
 
     async fn route(&self, parcel: &Parcel) -> (How, Arc<str>) {
@@ -198,21 +210,30 @@ impl Runner {
         while let Some((key, site)) = self.scheduler.start(now) {
             let Some(due) = self.waiting.remove(&key) else { continue };
             let parts = Arc::clone(&self.parts);
-            self.running.spawn(async move {
+            let name = Arc::clone(&site);
+            let task = self.running.spawn(async move {
                 let next_hop = due.parcel.next_hop.clone();
                 let result = attempt::run(parts, due).await;
                 Ended { site, next_hop, result }
             });
+            self.sites.insert(task.id(), name);
         }
     }
 
-    async fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    async fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
         let now = (self.parts.now)();
         let ended = match ended {
-            Ok(ended) => ended,
+            Ok((id, ended)) => {
+                self.sites.remove(&id);
+                ended
+            }
             Err(error) => {
-                // Attempts catch the panics of plugins; this one is ours.
+                // Attempts catch the panics of plugins; this one is ours. The lease ends with
+                // the process, and the parcel is tried again.
                 tracing::error!(%error, "an attempt broke down");
+                if let Some(site) = self.sites.remove(&error.id()) {
+                    self.scheduler.finished(&site, Finished::Busy, now);
+                }
                 return;
             }
         };

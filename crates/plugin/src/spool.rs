@@ -9,16 +9,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use merpati_types::{Envelope, HeaderEdits, Host, Mailbox, MessageId, Recipient, Timestamp};
+use merpati_types::{Host, Mailbox, MessageId, Recipient, Timestamp};
 
 use crate::body::BodySource;
 use crate::deliver::MessageSource;
+
+mod message;
+mod operate;
+
+pub use message::{
+    Attributes, DeliverBy, Flow, FollowUp, MessageInfo, NewMessage, Origin, RepeatKey,
+};
+pub use operate::{
+    Change, Changed, Cursor, Filter, Health, IndexState, Listed, ParcelState, Queued, Share, Stats,
+};
 
 /// Why the spool refused. The variants differ in what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -61,56 +70,13 @@ pub enum Durability {
     },
 }
 
-/// What is kept with a message besides envelope and bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
-    /// Why the message is held; a held message is not attempted until released.
-    pub hold: Option<String>,
-    /// The mailbox folder to deliver into, if not the inbox.
-    pub folder: Option<String>,
-    /// No attempt before this moment.
-    pub not_before: Option<Timestamp>,
-    /// MT-PRIORITY (RFC 6710), -9 to 9.
-    pub priority: i8,
-    /// The pool of source addresses to deliver from.
-    pub source_pool: Option<String>,
-    /// Free tags.
-    pub tags: BTreeMap<String, String>,
-}
-
-/// Where a message came from; for DSNs and the queue's listing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
-    /// The peer's address; none for messages of our own.
-    pub address: Option<IpAddr>,
-    /// The name it gave in hello.
-    pub hello: Option<String>,
-    /// The account it had proved.
-    pub account: Option<String>,
-}
-
-/// All that becomes durable together with the bytes.
-#[derive(Clone, Debug)]
-pub struct NewMessage {
-    /// Sender, recipients (at least one) and their parameters.
-    pub envelope: Envelope,
-    /// Changes to the header section, applied whenever the message is read.
-    pub edits: HeaderEdits,
-    /// Hold, folder, priority and the like.
-    pub attributes: Attributes,
-    /// Where it came from.
-    pub origin: Origin,
-    /// When it was accepted.
-    pub arrived: Timestamp,
-}
-
-/// A message the spool makes itself, as part of a settlement: a DSN or a forward.
-#[derive(Clone, Debug)]
-pub struct FollowUp {
-    /// Its envelope and the rest.
-    pub message: NewMessage,
-    /// The bytes, CRLF line ends.
-    pub body: Bytes,
+/// What a commit has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The message is kept under the writer's own id.
+    New,
+    /// The same transaction was kept before under this id: nothing was added.
+    Repeat(MessageId),
 }
 
 /// The key that groups recipients: the recipient's domain in lower-case A-label form, or its
@@ -170,15 +136,6 @@ impl fmt::Display for ParcelId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.message, self.number)
     }
-}
-
-/// Everything about a message but its bytes and the state of its recipients.
-#[derive(Clone, Debug)]
-pub struct MessageInfo {
-    /// The message as it was committed; `envelope.recipients` has every recipient.
-    pub message: NewMessage,
-    /// Octets as stored, before edits.
-    pub size: u64,
 }
 
 /// A parcel as it stands: a message, and those recipients of one next hop that are not settled.
@@ -268,68 +225,6 @@ pub enum NextHops {
     Except(Vec<NextHop>),
 }
 
-/// Which messages an operator means. Every field that is set must match.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// This message.
-    pub id: Option<MessageId>,
-    /// The reverse path without brackets contains this text, ignoring ASCII case.
-    pub sender: Option<String>,
-    /// A pending recipient contains this text, ignoring ASCII case.
-    pub recipient: Option<String>,
-    /// The next hop is this one.
-    pub next_hop: Option<NextHop>,
-    /// The parcel is in this state.
-    pub state: Option<ParcelState>,
-    /// Arrived before this moment.
-    pub arrived_before: Option<Timestamp>,
-    /// The last reason contains this text, ignoring ASCII case.
-    pub reason: Option<String>,
-}
-
-/// The state of a parcel as an operator sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParcelState {
-    /// Due, or waiting for its first attempt.
-    Active,
-    /// Attempted in vain, and waiting.
-    Deferred,
-    /// Held until released.
-    Held,
-    /// Leased: an attempt is under way.
-    Leased,
-}
-
-/// A line of the queue's listing.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// The parcel.
-    pub parcel: Parcel,
-    /// Its state at the time of listing.
-    pub state: ParcelState,
-}
-
-/// Where a listing goes on; opaque, valid across restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cursor(pub ParcelId);
-
-/// Counts of what is in the spool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Messages with at least one recipient pending.
-    pub messages: u64,
-    /// Parcels due or waiting for their first attempt.
-    pub active: u64,
-    /// Parcels waiting after an attempt in vain.
-    pub deferred: u64,
-    /// Parcels held.
-    pub held: u64,
-    /// Parcels leased.
-    pub leased: u64,
-    /// Octets of the live messages as received.
-    pub bytes: u64,
-}
-
 /// A message on its way into the spool. Dropping it leaves nothing behind.
 #[async_trait]
 pub trait SpoolWriter: Send {
@@ -357,7 +252,7 @@ pub trait SpoolWriter: Send {
         self: Box<Self>,
         message: NewMessage,
         durability: Durability,
-    ) -> Result<(), SpoolError>;
+    ) -> Result<Committed, SpoolError>;
 }
 
 /// The spool. Every implementation passes the contract suite of the testkit.
@@ -427,35 +322,32 @@ pub trait Spool: Send + Sync {
         most: usize,
     ) -> Result<Vec<Listed>, SpoolError>;
 
-    /// Holds what matches; answers how many parcels were changed.
+    /// Changes what matches, durably: looks at about `most` parcels after `after` and says where
+    /// to go on. Whoever stops in between leaves every parcel either as it was or changed.
     ///
     /// # Errors
-    /// [`SpoolError::Unavailable`].
-    async fn hold(&self, filter: &Filter, reason: &str) -> Result<u64, SpoolError>;
+    /// [`SpoolError::Unavailable`], [`SpoolError::Full`].
+    async fn change(
+        &self,
+        filter: &Filter,
+        change: &Change,
+        after: Option<Cursor>,
+        most: usize,
+    ) -> Result<Changed, SpoolError>;
 
-    /// Releases what matches and is held; it is due at `now`.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unavailable`].
-    async fn unhold(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+    /// Notes that the client which brought this message was heard from after our reply: whatever
+    /// it sends from now on is new, however equal.
+    fn heard(&self, id: MessageId) {
+        let _ = id;
+    }
 
-    /// Makes what matches due at `now`.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unavailable`].
-    async fn requeue(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+    /// How much of a share is queued.
+    fn queued(&self, share: Share<'_>) -> Queued;
 
-    /// Removes what matches without telling anybody.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unavailable`].
-    async fn delete(&self, filter: &Filter) -> Result<u64, SpoolError>;
-
-    /// Makes what matches due at `now` and expired: the next attempt bounces it.
-    ///
-    /// # Errors
-    /// [`SpoolError::Unavailable`].
-    async fn expire(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError>;
+    /// How the spool is.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 
     /// Counts.
     ///

@@ -347,6 +347,7 @@ impl Answerer {
                 address: Some(conversation.connection.peer.ip().to_canonical()),
                 hello: conversation.hello.as_ref().map(|hello| hello.name.clone()),
                 account: conversation.account.as_ref().map(|account| account.login.clone()),
+                repeat: None,
             },
             arrived,
         };

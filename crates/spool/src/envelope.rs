@@ -1,15 +1,15 @@
 //! A message without its bytes, as it is stored.
 
-use merpati_plugin::spool::{Attributes, NewMessage, Origin};
+use merpati_plugin::spool::{Attributes, DeliverBy, NewMessage, Origin, RepeatKey};
 use merpati_types::{
-    BodyType, Envelope, Envid, HeaderEdits, Host, LocalPart, Mailbox, Notify, NotifyOn, Orcpt,
-    Recipient, Ret, ReversePath, Submitter,
+    BodyType, ByMode, Envelope, Envid, HeaderEdits, Host, LocalPart, Mailbox, Notify, NotifyOn,
+    Orcpt, Recipient, Ret, ReversePath, Submitter,
 };
 
 use crate::codec::{Decoder, Encoder, Malformed};
 
 /// The form this code writes and the only one it reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 pub(crate) fn encode(out: &mut Encoder, message: &NewMessage) {
     out.u8(VERSION);
@@ -22,6 +22,11 @@ pub(crate) fn encode(out: &mut Encoder, message: &NewMessage) {
     out.option(attributes.not_before, Encoder::time);
     out.u8(attributes.priority.cast_unsigned());
     out.option(attributes.source_pool.as_deref(), Encoder::text);
+    out.option(attributes.deliver_by, |out, by| {
+        out.time(by.at);
+        out.flag(by.mode == ByMode::Return);
+        out.flag(by.trace);
+    });
     out.list(attributes.tags.iter(), |out, (key, value)| {
         out.text(key);
         out.text(value);
@@ -30,6 +35,7 @@ pub(crate) fn encode(out: &mut Encoder, message: &NewMessage) {
     out.option(origin.address, |out, address| out.text(&address.to_string()));
     out.option(origin.hello.as_deref(), Encoder::text);
     out.option(origin.account.as_deref(), Encoder::text);
+    out.option(origin.repeat, |out, RepeatKey(key)| out.bytes(&key));
 }
 
 pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<NewMessage, Malformed> {
@@ -46,12 +52,21 @@ pub(crate) fn decode(from: &mut Decoder<'_>) -> Result<NewMessage, Malformed> {
             not_before: from.option(Decoder::time)?,
             priority: from.u8()?.cast_signed(),
             source_pool: from.option(Decoder::string)?,
+            deliver_by: from.option(|from| {
+                Ok(DeliverBy {
+                    at: from.time()?,
+                    mode: if from.flag()? { ByMode::Return } else { ByMode::Notify },
+                    trace: from.flag()?,
+                })
+            })?,
             tags: from.list(|from| Ok((from.string()?, from.string()?)))?.into_iter().collect(),
         },
         origin: Origin {
             address: from.option(|from| from.text()?.parse().map_err(|_| Malformed))?,
             hello: from.option(Decoder::string)?,
             account: from.option(Decoder::string)?,
+            repeat: from
+                .option(|from| from.bytes()?.try_into().map(RepeatKey).map_err(|_| Malformed))?,
         },
     })
 }
@@ -175,12 +190,18 @@ mod tests {
                 not_before: Some(Timestamp::from_millis(-5)),
                 priority: -9,
                 source_pool: Some("pool".into()),
+                deliver_by: Some(DeliverBy {
+                    at: Timestamp::from_millis(9),
+                    mode: ByMode::Return,
+                    trace: true,
+                }),
                 tags: [("k".to_owned(), "v".to_owned())].into(),
             },
             origin: Origin {
                 address: Some("2001:db8::1".parse().unwrap()),
                 hello: Some("client.test".into()),
                 account: Some("bob".into()),
+                repeat: Some(RepeatKey([7; 32])),
             },
             arrived: Timestamp::from_millis(1_795_420_800_123),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use merpati_journal::{Entry, Record};
-use merpati_plugin::spool::{MessageInfo, NewMessage, NextHop, ParcelId, RecipientResult};
+use merpati_plugin::spool::{Change, MessageInfo, NewMessage, NextHop, ParcelId, RecipientResult};
 use merpati_types::{MessageId, Timestamp};
 
 use crate::codec::{Decoder, Encoder, Malformed};
@@ -48,6 +48,18 @@ pub(crate) enum Mark {
     Requeue { due: Timestamp },
     Expire { due: Timestamp },
     Delete,
+}
+
+impl From<Change> for Mark {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Hold { reason } => Self::Hold { reason },
+            Change::Release { due } => Self::Release { due },
+            Change::Requeue { due } => Self::Requeue { due },
+            Change::Expire { due } => Self::Expire { due },
+            Change::Delete => Self::Delete,
+        }
+    }
 }
 
 /// Where the received bytes are.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use merpati_journal::{Durability, Group};
 use merpati_plugin::spool::{
-    Filter, Listed, MessageInfo, Parcel, ParcelId, ParcelState as Seen, SpoolError,
+    Change, Changed, Cursor, Filter, Listed, MessageInfo, Parcel, ParcelId, ParcelState as Seen,
+    SpoolError,
 };
-use merpati_types::{MessageId, Timestamp};
+use merpati_types::MessageId;
 
 use crate::core::Flying;
 use crate::fact::{Fact, Mark};
@@ -103,64 +104,31 @@ impl Inner {
         (last, found)
     }
 
-    pub(crate) async fn hold(
+    /// Marks every parcel that matches and is concerned, page by page, until about `most` have
+    /// been looked at.
+    pub(crate) async fn change(
         self: &Arc<Self>,
         filter: &Filter,
-        reason: &str,
-    ) -> Result<u64, SpoolError> {
-        let wanted = |parcel: &LiveParcel| parcel.state.held.is_none();
-        self.mark(filter, wanted, &Mark::Hold { reason: reason.to_owned() }).await
-    }
-
-    pub(crate) async fn unhold(
-        self: &Arc<Self>,
-        filter: &Filter,
-        now: Timestamp,
-    ) -> Result<u64, SpoolError> {
-        let wanted = |parcel: &LiveParcel| parcel.state.held.is_some();
-        self.mark(filter, wanted, &Mark::Release { due: now }).await
-    }
-
-    pub(crate) async fn requeue(
-        self: &Arc<Self>,
-        filter: &Filter,
-        now: Timestamp,
-    ) -> Result<u64, SpoolError> {
-        // One that is leased is being attempted already; one that is held stays so.
-        let wanted = |parcel: &LiveParcel| matches!(parcel.seen(), Seen::Active | Seen::Deferred);
-        self.mark(filter, wanted, &Mark::Requeue { due: now }).await
-    }
-
-    pub(crate) async fn expire(
-        self: &Arc<Self>,
-        filter: &Filter,
-        now: Timestamp,
-    ) -> Result<u64, SpoolError> {
-        self.mark(filter, |parcel| !parcel.state.expired, &Mark::Expire { due: now }).await
-    }
-
-    pub(crate) async fn delete(self: &Arc<Self>, filter: &Filter) -> Result<u64, SpoolError> {
-        self.mark(filter, |_| true, &Mark::Delete).await
-    }
-
-    /// Marks every parcel that matches and is `wanted`, a page at a time.
-    async fn mark(
-        self: &Arc<Self>,
-        filter: &Filter,
-        wanted: impl Fn(&LiveParcel) -> bool + Send + Sync,
-        mark: &Mark,
-    ) -> Result<u64, SpoolError> {
-        let (mut after, mut marked) = (None, 0);
-        loop {
+        change: &Change,
+        after: Option<ParcelId>,
+        most: usize,
+    ) -> Result<Changed, SpoolError> {
+        let mark = Mark::from(change.clone());
+        let mut changed = Changed { parcels: 0, next: after.map(Cursor) };
+        let mut looked = 0;
+        while looked < most {
             let mut listed = Vec::new();
+            let after = changed.next.map(|Cursor(after)| after);
             let next = self.page(filter, after, usize::MAX, &mut listed).await?;
             let ids: Vec<ParcelId> = listed.into_iter().map(|listed| listed.parcel.id).collect();
-            marked += self.mark_all(&ids, &wanted, mark).await?;
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(marked),
+            changed.parcels += self.mark_all(&ids, &|parcel| mark.concerns(parcel), &mark).await?;
+            changed.next = next.map(Cursor);
+            if next.is_none() {
+                break;
             }
+            looked += PAGE;
         }
+        Ok(changed)
     }
 
     async fn mark_all(
@@ -195,6 +163,20 @@ impl Inner {
     }
 }
 
+impl Mark {
+    /// Whether there is anything to change.
+    fn concerns(&self, parcel: &LiveParcel) -> bool {
+        match self {
+            Self::Hold { .. } => parcel.state.held.is_none(),
+            Self::Release { .. } => parcel.state.held.is_some(),
+            // One that is leased is being attempted already; one that is held stays so.
+            Self::Requeue { .. } => matches!(parcel.seen(), Seen::Active | Seen::Deferred),
+            Self::Expire { .. } => !parcel.state.expired,
+            Self::Delete => true,
+        }
+    }
+}
+
 /// The last possible parcel before a message.
 fn before(id: MessageId) -> Option<ParcelId> {
     let message = MessageId::from_u64(id.as_u64().checked_sub(1)?);
@@ -220,5 +202,6 @@ fn filter_takes_info(filter: &Filter, parcel: &Parcel) -> bool {
         && (filter.recipient.is_none()
             || parcel.recipients().any(|(_, r)| has(&r.address.to_string(), &filter.recipient)))
         && filter.arrived_before.is_none_or(|before| message.arrived < before)
+        && filter.arrived_after.is_none_or(|after| message.arrived >= after)
         && has(parcel.last_reason.as_deref().unwrap_or(""), &filter.reason)
 }

@@ -12,8 +12,8 @@ use merpati_journal::{AppendError, Disk, DiskFile, Group, Journal, ReadError};
 use merpati_plugin::BodyReader;
 use merpati_plugin::deliver::MessageSource;
 use merpati_plugin::spool::{
-    Cursor, Filter, Lease, Listed, MessageInfo, NextHops, Parcel, Settlement, Spool, SpoolError,
-    SpoolWriter, Stats,
+    Change, Changed, Cursor, Filter, Lease, Listed, MessageInfo, NextHops, Parcel, Queued,
+    Settlement, Share, Spool, SpoolError, SpoolWriter, Stats,
 };
 use merpati_types::{MessageId, Timestamp};
 use tokio::sync::Notify;
@@ -380,24 +380,19 @@ impl Spool for DiskSpool {
         self.inner.list(filter, cursor.map(|Cursor(after)| after), most).await
     }
 
-    async fn hold(&self, filter: &Filter, reason: &str) -> Result<u64, SpoolError> {
-        self.inner.hold(filter, reason).await
+    async fn change(
+        &self,
+        filter: &Filter,
+        change: &Change,
+        after: Option<Cursor>,
+        most: usize,
+    ) -> Result<Changed, SpoolError> {
+        self.inner.change(filter, change, after.map(|Cursor(after)| after), most).await
     }
 
-    async fn unhold(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
-        self.inner.unhold(filter, now).await
-    }
-
-    async fn requeue(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
-        self.inner.requeue(filter, now).await
-    }
-
-    async fn delete(&self, filter: &Filter) -> Result<u64, SpoolError> {
-        self.inner.delete(filter).await
-    }
-
-    async fn expire(&self, filter: &Filter, now: Timestamp) -> Result<u64, SpoolError> {
-        self.inner.expire(filter, now).await
+    fn queued(&self, share: Share<'_>) -> Queued {
+        let _ = share;
+        Queued::default()
     }
 
     async fn stats(&self) -> Result<Stats, SpoolError> {

@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use merpati_journal::{Durability as Sync, Group};
 use merpati_plugin::BodySource;
 use merpati_plugin::spool::{
-    Durability, FollowUp, Lease, MessageInfo, NewMessage, Settlement, SpoolError, SpoolWriter,
+    Committed, Durability, FollowUp, Lease, MessageInfo, NewMessage, Settlement, SpoolError,
+    SpoolWriter,
 };
 use merpati_types::MessageId;
 
@@ -127,7 +128,7 @@ impl SpoolWriter for Writer {
         mut self: Box<Self>,
         message: NewMessage,
         durability: Durability,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<Committed, SpoolError> {
         if message.envelope.recipients.is_empty() {
             let error = std::io::Error::other("a message without recipients");
             return Err(SpoolError::Unavailable(error));
@@ -153,7 +154,8 @@ impl SpoolWriter for Writer {
         let journal = &inner.journal;
         let append = || journal.append(group, durability);
         let flight = inner.core().launch(journal, vec![flying], None, append);
-        inner.land(flight).await
+        inner.land(flight).await?;
+        Ok(Committed::New)
     }
 }
 

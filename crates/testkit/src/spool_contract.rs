@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use merpati_plugin::BodySource;
 use merpati_plugin::spool::{
-    Attributes, Cursor, Durability, Filter, FollowUp, Lease, NewMessage, NextHop, NextHops, Origin,
-    Parcel, ParcelState, RecipientResult, Settlement, Spool, SpoolError,
+    Attributes, Change, Cursor, Durability, Filter, FollowUp, Lease, NewMessage, NextHop, NextHops,
+    Origin, Parcel, ParcelState, RecipientResult, Settlement, Spool, SpoolError,
 };
 use merpati_types::{
     Envelope, FieldName, FieldValue, HeaderEdit, HeaderEdits, Mailbox, MessageId, Recipient,

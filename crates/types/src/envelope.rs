@@ -42,6 +42,15 @@ pub enum Ret {
     Headers,
 }
 
+/// The mode of BY= (RFC 2852 §4): what happens to mail that is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ByMode {
+    /// N: the sender is told, and delivery goes on.
+    Notify,
+    /// R: it goes back to the sender.
+    Return,
+}
+
 /// The conditions of NOTIFY=.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NotifyOn {

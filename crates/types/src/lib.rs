@@ -15,7 +15,8 @@ pub mod xtext;
 
 pub use domain::{Domain, DomainError};
 pub use envelope::{
-    BodyType, Envelope, Envid, Notify, NotifyOn, Orcpt, ParameterError, Recipient, Ret, Submitter,
+    BodyType, ByMode, Envelope, Envid, Notify, NotifyOn, Orcpt, ParameterError, Recipient, Ret,
+    Submitter,
 };
 pub use header::{HeaderError, HeaderField, HeaderSection};
 pub use header_edit::{EditError, FieldName, FieldValue, HeaderEdit, HeaderEdits};

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use merpati_plugin::body::BodyReader;
-use merpati_plugin::spool::{Cursor, Filter, NextHop, ParcelId, Spool, SpoolError};
+use merpati_plugin::spool::{Change, Cursor, Filter, NextHop, ParcelId, Spool, SpoolError};
 use merpati_types::{MessageId, Timestamp};
 
 use super::{CommandError, Refused, read};
@@ -86,15 +86,17 @@ async fn act(State(spool): Shared, Path(action): Path<String>, body: Bytes) -> A
     }
     let filter = filter(&request.selection)?;
     let reason = request.reason.as_deref().unwrap_or("held by the operator");
-    let changed = match action.as_str() {
-        "hold" => spool.hold(&filter, reason).await,
-        "release" => spool.unhold(&filter, now()).await,
-        "retry" => spool.requeue(&filter, now()).await,
-        "bounce" => spool.expire(&filter, now()).await,
-        "delete" => spool.delete(&filter).await,
+    let due = now();
+    let change = match action.as_str() {
+        "hold" => Change::Hold { reason: reason.to_owned() },
+        "release" => Change::Release { due },
+        "retry" => Change::Requeue { due },
+        "bounce" => Change::Expire { due },
+        "delete" => Change::Delete,
         other => return Err(CommandError::NotFound(format!("no action `{other}`")).into()),
     };
-    let changed = changed.map_err(refused)?;
+    let done = spool.change(&filter, &change, None, usize::MAX).await.map_err(refused)?;
+    let changed = done.parcels;
     let selection = serde_json::to_string(&request.selection).unwrap_or_default();
     tracing::info!(event = "queue changed", action, changed, selection);
     Ok(Json(Changed { changed }).into_response())
@@ -110,6 +112,7 @@ fn filter(selection: &Selection) -> Result<Filter, CommandError> {
         next_hop: domain.map(|domain| NextHop::from_text(&domain)),
         state: selection.state.map(Into::into),
         arrived_before: older,
+        arrived_after: None,
         reason: selection.reason.clone(),
     })
 }

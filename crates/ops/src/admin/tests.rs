@@ -10,8 +10,9 @@ use merpati_plugin::BodySource;
 use merpati_plugin::body::BodyReader;
 use merpati_plugin::deliver::MessageSource;
 use merpati_plugin::spool::{
-    Attributes, Cursor, Filter, Lease, Listed, MessageInfo, NewMessage, NextHop, NextHops, Origin,
-    Parcel, ParcelId, ParcelState, Settlement, SpoolError, SpoolWriter, Stats,
+    self, Attributes, Change, Cursor, Filter, Lease, Listed, MessageInfo, NewMessage, NextHop,
+    NextHops, Origin, Parcel, ParcelId, ParcelState, Queued, Settlement, Share, SpoolError,
+    SpoolWriter, Stats,
 };
 use merpati_types::{
     BodyType, Envelope, HeaderEdits, Mailbox, MessageId, Notify, Recipient, ReversePath, Timestamp,
@@ -132,20 +133,25 @@ impl Spool for FakeSpool {
         let fits = |id: &u64| filter.id.is_none_or(|wanted| wanted.as_u64() == *id);
         Ok((after + 1..=3).filter(fits).take(most).map(parcel).collect())
     }
-    async fn hold(&self, filter: &Filter, reason: &str) -> Result<u64, SpoolError> {
-        self.note(&format!("hold {reason}"), filter)
+    async fn change(
+        &self,
+        filter: &Filter,
+        change: &Change,
+        _: Option<Cursor>,
+        _: usize,
+    ) -> Result<spool::Changed, SpoolError> {
+        let what = match change {
+            Change::Hold { reason } => format!("hold {reason}"),
+            Change::Release { .. } => "release".to_owned(),
+            Change::Requeue { .. } => "requeue".to_owned(),
+            Change::Expire { .. } => "expire".to_owned(),
+            Change::Delete => "delete".to_owned(),
+        };
+        let parcels = self.note(&what, filter)?;
+        Ok(spool::Changed { parcels, next: None })
     }
-    async fn unhold(&self, filter: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        self.note("unhold", filter)
-    }
-    async fn requeue(&self, filter: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        self.note("requeue", filter)
-    }
-    async fn delete(&self, filter: &Filter) -> Result<u64, SpoolError> {
-        self.note("delete", filter)
-    }
-    async fn expire(&self, filter: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        self.note("expire", filter)
+    fn queued(&self, _: Share<'_>) -> Queued {
+        Queued::default()
     }
     async fn stats(&self) -> Result<Stats, SpoolError> {
         Ok(Stats { messages: 3, deferred: 3, bytes: 60, ..Stats::default() })
@@ -240,7 +246,7 @@ async fn changes_the_queue() {
     .await;
     let expected = [
         "hold spam id= sender=a@",
-        "unhold id=0000000000001 sender=",
+        "release id=0000000000001 sender=",
         "requeue id= sender=",
         "expire id=0000000000001 sender=",
         "delete id=0000000000001 sender=",

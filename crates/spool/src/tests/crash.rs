@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use merpati_plugin::spool::{
-    Durability, Filter, FollowUp, Lease, NextHop, NextHops, Parcel, RecipientResult, Settlement,
-    Spool,
+    Change, Durability, Filter, FollowUp, Lease, NextHop, NextHops, Parcel, RecipientResult,
+    Settlement, Spool,
 };
 use merpati_store::MemoryStore;
 use merpati_testkit::disk::{Fault, Random, SimDisk};
@@ -146,7 +146,8 @@ impl Model {
         let filter = Filter { id: Some(id), ..Filter::default() };
         let open = sent.recipients.iter_mut().filter(|promise| **promise == Promise::Pending);
         open.for_each(|promise| *promise = Promise::Open);
-        if matches!(spool.delete(&filter).await, Ok(1..)) {
+        let changed = spool.change(&filter, &Change::Delete, None, usize::MAX).await;
+        if changed.is_ok_and(|changed| changed.parcels > 0) {
             let all = 0..sent.recipients.len() as u32;
             self.written.extend(all.map(|place| (id, place)));
             self.synced();

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use merpati_plugin::deliver::MessageSource;
 use merpati_plugin::spool::{
-    Cursor, Durability, Filter, Lease, Listed, NewMessage, NextHops, Parcel, Settlement, Stats,
+    Change, Changed, Committed, Cursor, Durability, Filter, Lease, Listed, NewMessage, NextHops,
+    Parcel, Queued, Settlement, Share, Stats,
 };
 use merpati_plugin::{
     Account, AuthAnswer, Authenticator, BodySource, Connection, Conversation, Decision, Mechanisms,
@@ -143,10 +144,14 @@ impl SpoolWriter for KeepWriter {
         Ok(Arc::new(self.body.clone().freeze()))
     }
 
-    async fn commit(self: Box<Self>, _: NewMessage, _: Durability) -> Result<(), SpoolError> {
+    async fn commit(
+        self: Box<Self>,
+        _: NewMessage,
+        _: Durability,
+    ) -> Result<Committed, SpoolError> {
         let mut kept = self.keep.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.messages.push(self.body.to_vec());
-        Ok(())
+        Ok(Committed::New)
     }
 }
 
@@ -206,24 +211,18 @@ impl Spool for Keep {
         not_here()
     }
 
-    async fn hold(&self, _: &Filter, _: &str) -> Result<u64, SpoolError> {
+    async fn change(
+        &self,
+        _: &Filter,
+        _: &Change,
+        _: Option<Cursor>,
+        _: usize,
+    ) -> Result<Changed, SpoolError> {
         not_here()
     }
 
-    async fn unhold(&self, _: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        not_here()
-    }
-
-    async fn requeue(&self, _: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        not_here()
-    }
-
-    async fn delete(&self, _: &Filter) -> Result<u64, SpoolError> {
-        not_here()
-    }
-
-    async fn expire(&self, _: &Filter, _: Timestamp) -> Result<u64, SpoolError> {
-        not_here()
+    fn queued(&self, _: Share<'_>) -> Queued {
+        Queued::default()
     }
 
     async fn stats(&self) -> Result<Stats, SpoolError> {

@@ -1,8 +1,8 @@
 //! What operators do with a spool.
 
 use super::{
-    Cursor, Duration, Filter, MessageId, NOW, NextHop, ParcelState, Spool, Storage, TTL, Timestamp,
-    body, deferred, lease, message, put, reopen, settlement,
+    Change, Cursor, Duration, Filter, MessageId, NOW, NextHop, ParcelState, Spool, Storage, TTL,
+    Timestamp, body, deferred, lease, message, put, reopen, settlement,
 };
 
 /// Five messages: the first deferred, the second leased, the third held, two parcels in the
@@ -84,12 +84,29 @@ pub(super) async fn list(storage: &dyn Storage) {
     assert_eq!((stats.held, stats.leased, stats.bytes), (1, 1, 50));
 }
 
+/// Changes all that matches, in steps of two parcels or so.
+async fn change(spool: &dyn Spool, filter: &Filter, change: Change) -> u64 {
+    let (mut after, mut changed) = (None, 0);
+    loop {
+        let step = spool.change(filter, &change, after, 2).await.expect("changes");
+        changed += step.parcels;
+        match step.next {
+            Some(next) => after = Some(next),
+            None => return changed,
+        }
+    }
+}
+
 pub(super) async fn hold(storage: &dyn Storage) {
     let mut spool = storage.open().await;
     let ids = fill(&*spool).await;
     let two = Filter { next_hop: Some(NextHop::from_text("two.test")), ..Filter::default() };
-    assert_eq!(spool.hold(&two, "site is moving").await.expect("holds"), 3);
-    assert_eq!(spool.hold(&two, "again").await.expect("holds"), 0, "it is held already");
+    assert_eq!(change(&*spool, &two, Change::Hold { reason: "site is moving".into() }).await, 3);
+    assert_eq!(
+        change(&*spool, &two, Change::Hold { reason: "again".into() }).await,
+        0,
+        "it is held already"
+    );
     for _ in 0..2 {
         spool = reopen(storage, spool).await;
         let held = Filter { state: Some(ParcelState::Held), ..Filter::default() };
@@ -99,8 +116,8 @@ pub(super) async fn hold(storage: &dyn Storage) {
         assert_eq!(due, [ids[3]], "the held are not leased");
     }
     let reason = Filter { reason: Some("MOVING".into()), ..Filter::default() };
-    assert_eq!(spool.unhold(&reason, NOW.after(TTL)).await.expect("releases"), 3);
-    assert_eq!(spool.unhold(&reason, NOW).await.expect("releases"), 0);
+    assert_eq!(change(&*spool, &reason, Change::Release { due: NOW.after(TTL) }).await, 3);
+    assert_eq!(change(&*spool, &reason, Change::Release { due: NOW }).await, 0);
     spool = reopen(storage, spool).await;
     let due: Vec<_> =
         lease(&*spool, NOW).await.into_iter().map(|(_, p)| p.next_hop.to_string()).collect();
@@ -113,10 +130,10 @@ pub(super) async fn requeue(storage: &dyn Storage) {
     let ids = fill(&*spool).await;
     let soon = NOW.after(Duration::from_secs(1));
     let first = Filter { id: Some(ids[0]), ..Filter::default() };
-    assert_eq!(spool.requeue(&first, soon).await.expect("requeues"), 1);
+    assert_eq!(change(&*spool, &first, Change::Requeue { due: soon }).await, 1);
     let held = Filter { id: Some(ids[2]), ..Filter::default() };
-    assert_eq!(spool.requeue(&held, soon).await.expect("requeues"), 0, "it stays held");
-    assert_eq!(spool.expire(&first, soon).await.expect("expires"), 1);
+    assert_eq!(change(&*spool, &held, Change::Requeue { due: soon }).await, 0, "it stays held");
+    assert_eq!(change(&*spool, &first, Change::Expire { due: soon }).await, 1);
     let spool = reopen(storage, spool).await;
     let leased = lease(&*spool, soon).await;
     let parcel = leased.iter().map(|(_, p)| p).find(|p| p.id.message == ids[0]);
@@ -130,7 +147,7 @@ pub(super) async fn delete(storage: &dyn Storage) {
     let leased = lease(&*spool, NOW).await.into_iter();
     let stale = leased.filter(|(_, p)| p.next_hop.as_str() == "two.test").map(|(lease, _)| lease);
     let two = Filter { next_hop: Some(NextHop::from_text("two.test")), ..Filter::default() };
-    assert_eq!(spool.delete(&two).await.expect("deletes"), 3);
+    assert_eq!(change(&*spool, &two, Change::Delete).await, 3);
     for stale in stale {
         let settled = spool.settle(stale, settlement(vec![(0, deferred())])).await;
         assert!(matches!(settled, Err(super::SpoolError::StaleLease)), "it was deleted");
@@ -140,6 +157,6 @@ pub(super) async fn delete(storage: &dyn Storage) {
         assert_eq!(left, [ids[0], ids[2], ids[3]]);
         spool = reopen(storage, spool).await;
     }
-    assert_eq!(spool.delete(&Filter::default()).await.expect("deletes"), 3);
+    assert_eq!(change(&*spool, &Filter::default(), Change::Delete).await, 3);
     assert_eq!(found(&*spool, &Filter::default()).await, []);
 }

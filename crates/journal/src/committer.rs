@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
 use crate::error::{AppendError, OpenError};
-use crate::log::{Log, Options, Reader};
+use crate::log::{Log, Options};
+use crate::reader::Reader;
 use crate::record::{Appended, Entry, Group};
 use crate::recovery::Recovery;
 use crate::ticket::{Answer, Ticket};

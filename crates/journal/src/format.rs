@@ -6,17 +6,22 @@ use crc32fast::Hasher;
 
 /// Records begin at multiples of this many octets.
 pub(crate) const ALIGN: u64 = 64;
-/// Octets of a record header and of a segment end.
+/// Octets of a record header.
 pub(crate) const HEADER: usize = 64;
+/// Octets of a segment end.
+pub(crate) const END: usize = 128;
 /// Octets of an entry in a table of contents.
 pub(crate) const ENTRY: usize = 40;
 /// The version this code writes and the only one it reads.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"MPJr");
 const SEGMENT_MAGIC: u64 = u64::from_le_bytes(*b"MPJseg\0\x01");
 
-/// What the first and the last 64 octets of a segment say.
+/// Octets of a segment end in version 1.
+const END_V1: usize = 64;
+
+/// What the first and the last 128 octets of a segment say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentEnd {
     pub(crate) id: u64,
@@ -26,7 +31,10 @@ pub(crate) struct SegmentEnd {
     pub(crate) previous: u64,
     /// Mixed into every record's header checksum, the same in all of a journal.
     pub(crate) salt: u64,
-    /// Where the table of contents is, in the last 64 octets of a sealed segment.
+    /// The largest key any record in an older segment ever had; in the far end of a
+    /// sealed segment those of this one count too.
+    pub(crate) highest_key: u64,
+    /// Where the table of contents is, in the far end of a sealed segment.
     pub(crate) toc: Option<Toc>,
 }
 
@@ -38,43 +46,53 @@ pub(crate) struct Toc {
 }
 
 impl SegmentEnd {
-    pub(crate) fn encode(&self) -> [u8; HEADER] {
-        let mut out = [0; HEADER];
+    pub(crate) fn encode(&self) -> [u8; END] {
+        let mut out = [0; END];
         out[0..8].copy_from_slice(&SEGMENT_MAGIC.to_le_bytes());
         out[12..14].copy_from_slice(&VERSION.to_le_bytes());
         out[16..24].copy_from_slice(&self.id.to_le_bytes());
         out[24..32].copy_from_slice(&self.first.to_le_bytes());
         out[32..40].copy_from_slice(&self.previous.to_le_bytes());
         out[40..48].copy_from_slice(&self.salt.to_le_bytes());
+        out[48..56].copy_from_slice(&self.highest_key.to_le_bytes());
         if let Some(toc) = self.toc {
             out[14] = 1;
-            out[48..56].copy_from_slice(&toc.offset.to_le_bytes());
-            out[56..60].copy_from_slice(&toc.count.to_le_bytes());
-            out[60..64].copy_from_slice(&toc.crc.to_le_bytes());
+            out[56..64].copy_from_slice(&toc.offset.to_le_bytes());
+            out[64..68].copy_from_slice(&toc.count.to_le_bytes());
+            out[68..72].copy_from_slice(&toc.crc.to_le_bytes());
         }
         let crc = crc32fast::hash(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8; HEADER]) -> Result<Self, BadEnd> {
-        if u64_at(bytes, 0) != SEGMENT_MAGIC || u32_at(bytes, 8) != crc32fast::hash(&bytes[12..]) {
+    /// The number of the last record, in the far end of a sealed segment.
+    pub(crate) fn last(&self) -> Option<u64> {
+        // Numbers rise by one within a segment, and one with damage is never sealed.
+        self.toc.map(|toc| self.first + u64::from(toc.count) - 1)
+    }
+
+    pub(crate) fn decode(bytes: &[u8; END]) -> Result<Self, BadEnd> {
+        let crc = u32_at(bytes, 8);
+        let version = u16::from_le_bytes([bytes[12], bytes[13]]);
+        let summed = if version == 1 { &bytes[12..END_V1] } else { &bytes[12..] };
+        if u64_at(bytes, 0) != SEGMENT_MAGIC || crc != crc32fast::hash(summed) {
             return Err(BadEnd::Damaged);
         }
-        let version = u16::from_le_bytes([bytes[12], bytes[13]]);
         if version != VERSION {
             return Err(BadEnd::Version(version));
         }
         let toc = (bytes[14] == 1).then(|| Toc {
-            offset: u64_at(bytes, 48),
-            count: u32_at(bytes, 56),
-            crc: u32_at(bytes, 60),
+            offset: u64_at(bytes, 56),
+            count: u32_at(bytes, 64),
+            crc: u32_at(bytes, 68),
         });
         Ok(Self {
             id: u64_at(bytes, 16),
             first: u64_at(bytes, 24),
             previous: u64_at(bytes, 32),
             salt: u64_at(bytes, 40),
+            highest_key: u64_at(bytes, 48),
             toc,
         })
     }
@@ -267,13 +285,17 @@ mod tests {
             first: 10,
             previous: 9,
             salt: 77,
+            highest_key: 0x5678,
             toc: Some(Toc { offset: 640, count: 2, crc: 5 }),
         };
         assert_eq!(SegmentEnd::decode(&end.encode()), Ok(end));
+        assert_eq!(end.last(), Some(11));
         for bit in 0..HEADER * 8 {
             let mut bytes = header().encode(5);
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(RecordHeader::decode(&bytes, 5, 7), None, "bit {bit}");
+        }
+        for bit in 0..END * 8 {
             let mut bytes = end.encode();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentEnd::decode(&bytes), Err(BadEnd::Damaged), "bit {bit}");

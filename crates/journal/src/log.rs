@@ -1,15 +1,14 @@
 //! The writing side without threads: what goes where, what is synced.
 
-use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{AppendError, OpenError, ReadError};
-use crate::format::{ALIGN, ENTRY, HEADER, RecordHeader, SegmentEnd, Toc, TocEntry, segment_name};
+use crate::error::{AppendError, OpenError};
+use crate::format::{
+    ALIGN, END, ENTRY, HEADER, RecordHeader, SegmentEnd, Toc, TocEntry, segment_name,
+};
+use crate::reader::Reader;
 use crate::record::{Appended, Entry, Group, Position};
 use crate::recovery::{self, Recovery};
 
@@ -27,8 +26,9 @@ pub struct Options {
     /// Octets that may wait for the committer before writers wait; 16 MiB by
     /// default.
     pub max_queued: usize,
-    /// Records with lower numbers need not be told on opening, for a caller that
-    /// knows them from elsewhere; 0 by default. Only sealed segments are spared.
+    /// Records with lower numbers are not told on opening, for a caller that knows
+    /// them from elsewhere or [replays](crate::Reader::replay) them later; 0 by
+    /// default. Of sealed segments with none to tell only the ends are read.
     pub replay_from: u64,
     /// The salt of a new journal's checksums; unpredictable by default, so that
     /// no body can be made to look like a record.
@@ -66,6 +66,8 @@ pub struct Log {
     written: u64,
     /// The last sequence number that is on stable storage.
     synced: u64,
+    /// The largest key any record ever had.
+    highest_key: u64,
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -82,7 +84,7 @@ impl Active {
     /// Octets that `span` more with `count` records leaves unused, if it fits.
     fn fits(&self, span: u64, count: usize) -> bool {
         let toc = ((self.toc.len() + count) * ENTRY) as u64;
-        self.offset + span + toc.next_multiple_of(ALIGN) + HEADER as u64 <= self.size
+        self.offset + span + toc.next_multiple_of(ALIGN) + END as u64 <= self.size
     }
 }
 
@@ -108,16 +110,18 @@ impl Log {
         })?;
         let found = recovery::run(&*disk, options.replay_from, replay)?;
         let salt = found.salt.unwrap_or(options.salt);
+        let reader = Reader::new(disk.clone(), salt, found.files, found.report.last);
         let log = Self {
             disk,
             options,
             salt,
-            reader: Reader::new(salt, found.files),
+            reader,
             active: None,
             next_segment: found.next_segment,
             next: found.next,
             written: found.report.last,
             synced: found.report.last,
+            highest_key: found.report.highest_key,
             _lock: lock,
         };
         Ok((log, found.report))
@@ -173,7 +177,7 @@ impl Log {
                 self.fail();
                 return Err(error.into());
             }
-            self.synced = self.written;
+            self.advance();
         }
         Ok(self.synced)
     }
@@ -186,7 +190,7 @@ impl Log {
         let Some(active) = &self.active else { return Ok(()) };
         match write_toc(&*active.file, active.end, active.offset, active.size, &active.toc) {
             Ok(()) => {
-                self.synced = self.written;
+                self.advance();
                 self.active = None;
                 Ok(())
             }
@@ -237,6 +241,12 @@ impl Log {
         self.reader.clone()
     }
 
+    /// All that is written is synced.
+    fn advance(&mut self) {
+        self.synced = self.written;
+        self.reader.advance(self.synced);
+    }
+
     /// Gives up the active segment: what it holds beyond `synced` is void.
     fn fail(&mut self) {
         self.active = None;
@@ -252,13 +262,19 @@ impl Log {
             self.seal()?;
         }
         let toc = (group.records.len() * ENTRY) as u64;
-        let least = 2 * HEADER as u64 + group.span + toc.next_multiple_of(ALIGN);
+        let least = 2 * END as u64 + group.span + toc.next_multiple_of(ALIGN);
         let size = self.options.segment_size.max(least).next_multiple_of(4096);
         let id = self.next_segment;
         // A name is never used twice, even if making the file fails half-way.
         self.next_segment += 1;
-        let end =
-            SegmentEnd { id, first: self.next, previous: self.synced, salt: self.salt, toc: None };
+        let end = SegmentEnd {
+            id,
+            first: self.next,
+            previous: self.synced,
+            salt: self.salt,
+            highest_key: self.highest_key,
+            toc: None,
+        };
         let file = match self.create(&end, size) {
             Ok(file) => file,
             Err(error) => {
@@ -268,7 +284,7 @@ impl Log {
             }
         };
         self.reader.insert(id, file.clone());
-        self.active = Some(Active { file, end, size, offset: HEADER as u64, toc: Vec::new() });
+        self.active = Some(Active { file, end, size, offset: END as u64, toc: Vec::new() });
         Ok(())
     }
 
@@ -277,7 +293,7 @@ impl Log {
         file.preallocate(size)?;
         let bytes = end.encode();
         file.write_at(0, &[IoSlice::new(&bytes)])?;
-        file.write_at(size - HEADER as u64, &[IoSlice::new(&bytes)])?;
+        file.write_at(size - END as u64, &[IoSlice::new(&bytes)])?;
         file.sync_data()?;
         self.disk.sync_dir()?;
         Ok(file)
@@ -311,13 +327,10 @@ impl Log {
                     kind: summed.record.kind,
                 };
                 headers.push(header.encode(self.salt));
-                active.toc.push(TocEntry::new(active.offset, &header));
-                positions.push(Position {
-                    segment: active.end.id,
-                    offset: active.offset,
-                    meta_len: header.meta_len,
-                    body_len: header.body_len,
-                });
+                let entry = TocEntry::new(active.offset, &header);
+                active.toc.push(entry);
+                positions.push(Position::new(active.end.id, &entry));
+                self.highest_key = self.highest_key.max(header.key);
                 active.offset += header.span();
                 self.next += 1;
             }
@@ -365,98 +378,9 @@ pub(crate) fn write_toc(
     file.sync_data()?;
     let table: Vec<u8> = entries.iter().flat_map(TocEntry::encode).collect();
     let toc = Toc { offset, count: entries.len() as u32, crc: crc32fast::hash(&table) };
-    let tail = SegmentEnd { toc: Some(toc), ..end }.encode();
+    let highest_key = entries.iter().map(|entry| entry.key).fold(end.highest_key, u64::max);
+    let tail = SegmentEnd { toc: Some(toc), highest_key, ..end }.encode();
     file.write_at(offset, &[IoSlice::new(&table)])?;
-    file.write_at(size - HEADER as u64, &[IoSlice::new(&tail)])?;
+    file.write_at(size - END as u64, &[IoSlice::new(&tail)])?;
     file.sync_data()
-}
-
-/// The reading side of a journal, shared between threads.
-#[derive(Clone)]
-pub struct Reader {
-    salt: u64,
-    files: Arc<RwLock<BTreeMap<u64, Arc<dyn DiskFile>>>>,
-    newest: Arc<AtomicU64>,
-}
-
-impl Reader {
-    fn new(salt: u64, files: BTreeMap<u64, Arc<dyn DiskFile>>) -> Self {
-        let newest = files.keys().next_back().copied().unwrap_or(0);
-        let files = Arc::new(RwLock::new(files));
-        Self { salt, files, newest: Arc::new(AtomicU64::new(newest)) }
-    }
-
-    /// Reads one record's meta part, its body left alone.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn meta(&self, at: Position) -> Result<Bytes, ReadError> {
-        let (header, payload) = self.read(at, at.meta_len as usize)?;
-        if crc32fast::hash(&payload) != header.meta_crc {
-            return Err(damaged(at));
-        }
-        Ok(payload)
-    }
-
-    /// Reads one record's body, checking its meta part too.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn body(&self, at: Position) -> Result<Bytes, ReadError> {
-        self.parts(at).map(|(_, body)| body)
-    }
-
-    /// Reads one record's meta part and body in one go.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn parts(&self, at: Position) -> Result<(Bytes, Bytes), ReadError> {
-        let (header, mut meta) = self.read(at, at.meta_len as usize + at.body_len as usize)?;
-        let body = meta.split_off(at.meta_len as usize);
-        if crc32fast::hash(&meta) != header.meta_crc || crc32fast::hash(&body) != header.body_crc {
-            return Err(damaged(at));
-        }
-        Ok((meta, body))
-    }
-
-    /// The newest segment there is, or 0. What is appended from now on will not be
-    /// in an older one.
-    #[must_use]
-    pub fn newest(&self) -> u64 {
-        self.newest.load(Ordering::Acquire)
-    }
-
-    /// The segments there are, oldest first.
-    #[must_use]
-    pub fn segments(&self) -> Vec<u64> {
-        self.files.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
-    }
-
-    fn read(&self, at: Position, payload: usize) -> Result<(RecordHeader, Bytes), ReadError> {
-        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let file = files.get(&at.segment).cloned();
-        drop(files);
-        let file = file.ok_or(ReadError::Gone { segment: at.segment })?;
-        let mut buf = vec![0; HEADER + payload];
-        if file.read_at(at.offset, &mut buf)? < buf.len() {
-            return Err(damaged(at));
-        }
-        let header = RecordHeader::decode(&buf, self.salt, at.segment)
-            .filter(|h| (h.meta_len, h.body_len) == (at.meta_len, at.body_len))
-            .ok_or_else(|| damaged(at))?;
-        Ok((header, Bytes::from(buf).slice(HEADER..)))
-    }
-
-    fn insert(&self, segment: u64, file: Arc<dyn DiskFile>) {
-        self.newest.store(segment, Ordering::Release);
-        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
-    }
-
-    fn remove(&self, segment: u64) -> bool {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment).is_some()
-    }
-}
-
-fn damaged(at: Position) -> ReadError {
-    ReadError::Damaged { segment: at.segment, offset: at.offset }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crc32fast::Hasher;
 
-use crate::format::span;
+use crate::format::{TocEntry, span};
 
 /// One record: opaque to the journal but for its sizes.
 ///
@@ -91,6 +91,26 @@ pub struct Position {
     pub meta_len: u32,
     /// Octets of its body.
     pub body_len: u32,
+}
+
+impl Position {
+    pub(crate) fn new(segment: u64, entry: &TocEntry) -> Self {
+        let TocEntry { offset, meta_len, body_len, .. } = *entry;
+        Self { segment, offset, meta_len, body_len }
+    }
+}
+
+/// A line of a segment's table of contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// The record's sequence number.
+    pub seq: u64,
+    /// The caller's kind.
+    pub kind: u8,
+    /// The caller's key.
+    pub key: u64,
+    /// Where to read the rest.
+    pub position: Position,
 }
 
 /// A record as recovery finds it, without its body.

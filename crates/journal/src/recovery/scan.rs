@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
 
 use crate::disk::DiskFile;
-use crate::format::{ALIGN, HEADER, RecordHeader};
+use crate::format::{ALIGN, END, HEADER, RecordHeader};
 
 /// Octets read at once.
 const WINDOW: usize = 256 << 10;
@@ -18,7 +18,7 @@ pub(super) struct Scanner {
     file: Arc<dyn DiskFile>,
     salt: u64,
     segment: u64,
-    /// Where records end at the latest: the last 64 octets are no record.
+    /// Where records end at the latest: the far end is no record.
     end: u64,
     window: Vec<u8>,
     base: u64,
@@ -29,7 +29,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     pub(super) fn new(file: Arc<dyn DiskFile>, salt: u64, segment: u64, size: u64) -> Self {
-        let end = size.saturating_sub(HEADER as u64);
+        let end = size.saturating_sub(END as u64);
         let window = Vec::new();
         Self { file, salt, segment, end, window, base: 0, stated: None, highest: 0 }
     }

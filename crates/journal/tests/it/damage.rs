@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use merpati_journal::{Disk, Entry, Group, Log, OpenError, Options, ReadError, Record, Recovery};
-use merpati_testkit::disk::SimDisk;
+use merpati_testkit::disk::{Fault, SimDisk};
 
 const OPTIONS: Options = Options {
     segment_size: 8192,
@@ -13,6 +13,8 @@ const OPTIONS: Options = Options {
     salt: 7,
 };
 const FIRST: &str = "0000000000000001.seg";
+/// Where the first record is.
+const START: usize = 128;
 
 /// A journal of `count` synced records of two times 64 octets each.
 fn journal(count: u64, sealed: bool) -> SimDisk {
@@ -49,15 +51,15 @@ fn one_record_is_lost_and_the_rest_served() {
     let places = [(0, None), (60, None), (64, Some((9, 3))), (84, Some((9, 3)))];
     for (place, about) in places {
         let disk = journal(6, false).kill();
-        disk.corrupt(FIRST, 64 + 2 * 128 + place, &[0xff]);
+        disk.corrupt(FIRST, START + 2 * 128 + place, &[0xff]);
         for _ in 0..2 {
             let mut entries = Vec::new();
             let (_, report) = open(&disk, &mut entries);
             assert_eq!(keys(&entries), [1, 2, 4, 5, 6], "at {place}");
             let [damage] = &report.damage[..] else { panic!("{:?}", report.damage) };
             assert_eq!((damage.first, damage.last, damage.about), (3, 3, about), "at {place}");
-            assert_eq!((damage.offset, damage.len), (64 + 2 * 128, 128));
-            assert_eq!(disk.contents("0000000000000001-140.bad").expect("set aside").len(), 128);
+            assert_eq!((damage.offset, damage.len), (START as u64 + 2 * 128, 128));
+            assert_eq!(disk.contents("0000000000000001-180.bad").expect("set aside").len(), 128);
             assert_eq!(report.last, 6);
         }
     }
@@ -66,7 +68,7 @@ fn one_record_is_lost_and_the_rest_served() {
 #[test]
 fn a_sealed_segment_knows_what_it_lost() {
     let disk = journal(6, true);
-    disk.corrupt(FIRST, 64 + 2 * 128, &[0xff]);
+    disk.corrupt(FIRST, START + 2 * 128, &[0xff]);
     let mut entries = Vec::new();
     let (log, report) = open(&disk, &mut entries);
     assert_eq!(keys(&entries), [1, 2, 4, 5, 6]);
@@ -75,18 +77,18 @@ fn a_sealed_segment_knows_what_it_lost() {
 
     // A body is only checked when it is read.
     let disk = journal(6, true);
-    disk.corrupt(FIRST, 64 + 2 * 128 + 90, &[0xff]);
+    disk.corrupt(FIRST, START + 2 * 128 + 90, &[0xff]);
     let mut entries = Vec::new();
     let (log, report) = open(&disk, &mut entries);
     assert_eq!(report.damage, []);
     assert_eq!(log.reader().meta(entries[2].position).expect("whole")[0], 3);
     let error = log.reader().body(entries[2].position).expect_err("damaged");
-    assert!(matches!(error, ReadError::Damaged { segment: 1, offset: 320 }));
+    assert!(matches!(error, ReadError::Damaged { segment: 1, offset: 384 }));
 }
 
 #[test]
 fn neither_end_of_a_segment_is_needed_alone() {
-    for (place, len) in [(0, 64), (8192 - 64, 64)] {
+    for (place, len) in [(0, START), (8192 - START, START)] {
         let disk = journal(6, true);
         disk.corrupt(FIRST, place, &vec![0xff; len]);
         let mut entries = Vec::new();
@@ -99,7 +101,7 @@ fn neither_end_of_a_segment_is_needed_alone() {
 fn a_torn_tail_is_dropped_without_alarm() {
     // Nothing says that the last record was ever synced.
     let disk = journal(6, false).kill();
-    disk.corrupt(FIRST, 64 + 5 * 128 + 64, &[0xff]);
+    disk.corrupt(FIRST, START + 5 * 128 + 64, &[0xff]);
     let mut entries = Vec::new();
     // `journal` ends by dropping the log, which seals nothing: the thread does that.
     let (mut log, report) = open(&disk, &mut entries);
@@ -133,14 +135,14 @@ fn a_lost_segment_in_the_middle_is_damage() {
 #[test]
 fn a_later_version_is_refused_and_not_touched() {
     let disk = journal(2, true);
-    let mut end = disk.contents(FIRST).expect("there")[..64].to_vec();
-    end[12] = 2;
+    let mut end = disk.contents(FIRST).expect("there")[..START].to_vec();
+    end[12] = 3;
     let crc = crc32fast::hash(&end[12..]);
     end[8..12].copy_from_slice(&crc.to_le_bytes());
     disk.corrupt(FIRST, 0, &end);
     let before = disk.operations();
     let opened = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
-    assert!(matches!(opened, Err(OpenError::Version { found: 2, supported: 1, .. })));
+    assert!(matches!(opened, Err(OpenError::Version { found: 3, supported: 2, .. })));
     assert_eq!(disk.operations(), before);
 }
 
@@ -161,4 +163,111 @@ fn known_records_of_sealed_segments_need_not_be_told_again() {
     let (log, report) =
         Log::open(Arc::new(disk), options, &mut |entry| entries.push(entry)).expect("opens");
     assert_eq!((keys(&entries), report.records, log.synced()), (vec![4, 5, 6], 6, 6));
+}
+
+/// Records of three sizes in groups of up to two, some voided by a failed sync.
+fn many(disk: &SimDisk) -> Log {
+    let (mut log, _) = open(disk, &mut Vec::new());
+    for key in 1..=200_u64 {
+        let record = |part: u64| Record {
+            kind: part as u8,
+            key,
+            meta: vec![key as u8; 20].into(),
+            body: vec![vec![1; [30, 300, 3000][key as usize % 3]].into()],
+        };
+        let group = Group::new((0..=key % 2).map(record).collect());
+        assert!(log.write(&[&group])[0].is_ok());
+        if key % 50 == 7 {
+            disk.fault(disk.operations(), Fault::Io);
+            log.sync().expect_err("the fault");
+        } else {
+            log.sync().expect("syncs");
+        }
+    }
+    log
+}
+
+#[test]
+fn what_opening_did_not_tell_is_read_later() {
+    let disk = SimDisk::new();
+    drop(many(&disk));
+    let mut all = Vec::new();
+    drop(open(&disk.kill(), &mut all));
+    assert!(!keys(&all).contains(&57) && keys(&all).contains(&58));
+
+    let options = Options { replay_from: u64::MAX, ..OPTIONS };
+    let told = &mut |entry: Entry| panic!("told of {}", entry.seq);
+    let (mut log, report) = Log::open(Arc::new(disk), options, told).expect("opens");
+    assert_eq!((report.records, report.highest_key), (all.len() as u64, 200));
+    assert_eq!(report.last, all.last().expect("some").seq);
+    let reader = log.reader();
+    assert!(log.write(&[&Group::from(Record::default())])[0].is_ok());
+    log.sync().expect("syncs");
+    let last = report.last;
+    for (from, to) in [(0, last), (90, 100), (100, 100), (250, u64::MAX), (90, 80)] {
+        let mut some = Vec::new();
+        let damage = reader.replay(from, to, &mut |entry| some.push(entry)).expect("reads");
+        assert_eq!(damage, []);
+        let mut expected = all.clone();
+        expected.retain(|entry| entry.seq >= from && entry.seq <= to);
+        if to > last {
+            assert_eq!(some.pop().map(|entry| entry.seq), Some(log.synced()));
+        }
+        assert!(some == expected, "{from} to {to}: {} of {}", some.len(), expected.len());
+    }
+    let contents = |segment| reader.contents(segment).expect("reads");
+    let listed: Vec<_> = reader.segments().into_iter().flat_map(contents).collect();
+    let expected = all.iter().map(|e| (e.seq, e.kind, e.key, e.position));
+    let listed = listed.iter().map(|c| (c.seq, c.kind, c.key, c.position));
+    assert!(listed.take(all.len()).eq(expected));
+
+    let oldest = reader.segments()[0];
+    log.remove(oldest).expect("removes");
+    assert!(matches!(reader.contents(oldest), Err(ReadError::Gone { .. })));
+}
+
+#[test]
+fn a_replay_serves_what_is_beside_the_damage() {
+    for place in [0, 70] {
+        let disk = journal(6, true);
+        let options = Options { replay_from: u64::MAX, ..OPTIONS };
+        let (log, report) = Log::open(Arc::new(disk.clone()), options, &mut |_| ()).expect("opens");
+        assert_eq!(report.records, 6);
+        disk.corrupt(FIRST, START + 2 * 128 + place, &[0xff]);
+        let mut entries = Vec::new();
+        let damage = log.reader().replay(2, 5, &mut |entry| entries.push(entry)).expect("reads");
+        assert_eq!(keys(&entries), [2, 4, 5]);
+        assert_eq!((damage.len(), damage[0].about), (1, Some((9, 3))));
+        assert!(disk.contents("0000000000000001-180.bad").is_some());
+        // Without its table the segment is read from the front.
+        disk.corrupt(FIRST, 8192 - 40, &[0xff]);
+        let mut entries = Vec::new();
+        let damage = log.reader().replay(2, 5, &mut |entry| entries.push(entry)).expect("reads");
+        assert_eq!((keys(&entries), damage.len()), (vec![2, 4, 5], 1));
+        assert_eq!(log.reader().contents(1).expect("reads").len(), 5);
+    }
+}
+
+#[test]
+fn the_largest_key_outlives_its_segment() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk, &mut Vec::new());
+    let put = |log: &mut Log, key| {
+        assert!(log.write(&[&Group::from(Record { key, ..Record::default() })])[0].is_ok());
+        log.sync().expect("syncs");
+    };
+    put(&mut log, 99);
+    log.seal().expect("seals");
+    put(&mut log, 1);
+    log.seal().expect("seals");
+    log.remove(1).expect("removes");
+    for _ in 0..3 {
+        drop(log);
+        let (opened, report) = open(&disk, &mut Vec::new());
+        assert_eq!(report.highest_key, 99);
+        log = opened;
+        put(&mut log, 2);
+        let oldest = log.reader().segments()[0];
+        log.remove(oldest).expect("removes");
+    }
 }

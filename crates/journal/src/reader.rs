@@ -191,8 +191,8 @@ impl Reader {
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
     }
 
-    pub(crate) fn remove(&self, segment: u64) -> Option<Arc<dyn DiskFile>> {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment)
+    pub(crate) fn remove(&self, segment: u64) -> bool {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment).is_some()
     }
 
     pub(crate) fn advance(&self, synced: u64) {

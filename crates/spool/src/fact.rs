@@ -11,7 +11,7 @@ use crate::codec::{Decoder, Encoder, Malformed};
 use crate::envelope;
 
 /// Reasons are shown to operators and kept in memory: what is longer is cut.
-const REASON_LIMIT: usize = 500;
+pub(crate) const REASON_LIMIT: usize = 500;
 
 /// Kinds of records, as the journal has them.
 mod kind {
@@ -110,15 +110,18 @@ impl ParcelState {
         facts(self) == facts(other)
     }
 
-    pub(crate) fn encode(&self, out: &mut Encoder) {
+    /// Writes it, its reasons cut to so many octets.
+    pub(crate) fn encode(&self, out: &mut Encoder, reason: usize) {
+        let short =
+            |text: &Option<String>| text.as_deref().map(|text| cut(text, reason).to_owned());
         out.text(self.next_hop.as_str());
         out.list(self.pending.iter(), |out, place| out.u32(*place));
         out.u32(self.attempts);
         out.time(self.due);
         out.flag(self.warned);
         out.flag(self.expired);
-        out.option(self.held.as_deref(), Encoder::text);
-        out.option(self.last_reason.as_deref(), Encoder::text);
+        out.option(short(&self.held).as_deref(), Encoder::text);
+        out.option(short(&self.last_reason).as_deref(), Encoder::text);
         out.option(self.unknown_at.as_deref(), Encoder::text);
     }
 
@@ -170,12 +173,12 @@ impl Fact {
             }
             Self::Copy { info, place, parcels } => {
                 head(&mut out, info, *place);
-                out.list(parcels.iter(), |out, parcel| parcel.encode(out));
+                out.list(parcels.iter(), |out, parcel| parcel.encode(out, REASON_LIMIT));
                 kind::COPY
             }
             Self::Attempt { number, remote } => {
                 out.u32(*number);
-                out.text(cut(remote));
+                out.text(cut_reason(remote));
                 kind::ATTEMPT
             }
             Self::Outcome { number, results, retry_at, warned } => {
@@ -233,8 +236,12 @@ pub(crate) fn parcel_id(message: MessageId, place: usize) -> ParcelId {
 }
 
 /// A reason, cut to what is kept.
-pub(crate) fn cut(text: &str) -> &str {
-    let end = (0..=text.len().min(REASON_LIMIT)).rev().find(|&at| text.is_char_boundary(at));
+pub(crate) fn cut_reason(text: &str) -> &str {
+    cut(text, REASON_LIMIT)
+}
+
+fn cut(text: &str, limit: usize) -> &str {
+    let end = (0..=text.len().min(limit)).rev().find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or(0)]
 }
 
@@ -256,11 +263,11 @@ fn encode_result(out: &mut Encoder, (place, result): &(u32, RecipientResult)) {
         RecipientResult::Delivered => out.u8(0),
         RecipientResult::Deferred { reason } => {
             out.u8(1);
-            out.text(cut(reason));
+            out.text(cut_reason(reason));
         }
         RecipientResult::Failed { reason } => {
             out.u8(2);
-            out.text(cut(reason));
+            out.text(cut_reason(reason));
         }
     }
 }
@@ -280,7 +287,7 @@ fn encode_mark(out: &mut Encoder, mark: &Mark) {
     match mark {
         Mark::Hold { reason } => {
             out.u8(0);
-            out.text(cut(reason));
+            out.text(cut_reason(reason));
         }
         Mark::Release { due } => {
             out.u8(1);

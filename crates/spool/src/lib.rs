@@ -8,13 +8,16 @@ mod core;
 mod envelope;
 mod fact;
 mod index;
+mod load;
 mod maintain;
 mod open;
 mod operate;
+mod repeats;
 mod spool;
 mod state;
 #[cfg(test)]
 mod tests;
+mod whole;
 mod write;
 
 pub use open::{OpenError, Options, Report};

@@ -1,23 +1,37 @@
 //! What nobody waits for: checkpoints, body files to remove, segments to free.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use merpati_journal::{AppendError, Durability, Group};
-use merpati_types::MessageId;
+use merpati_journal::{AppendError, Durability, Group, Recovery};
+use merpati_plugin::spool::IndexState;
+use merpati_types::{MessageId, Timestamp};
 
 use crate::body::file_name;
-use crate::core::{Flight, Flying};
+use crate::core::{BadIndex, Flight, Flying};
 use crate::fact::{Fact, Place, info_of};
 use crate::index::{ENTRY_LIMIT, Index, Summary};
-use crate::spool::Inner;
+use crate::load::{Loaded, Scope, load};
+use crate::open::{Anew, OpenIndex};
+use crate::spool::{Inner, now_millis};
 
 /// How often body files and segments of what is over are removed.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Octets that copies may have on their way to the journal at once.
 const COPY_AT_ONCE: u64 = 4 << 20;
+/// Octets that are copied between two checkpoints, or a segment.
+const COPY_AT_MOST: u64 = 64 << 20;
+
+/// What is due within this time stays in memory.
+const SOON: Duration = Duration::from_secs(60);
+/// Changes that are written to the index at once.
+const SLICE: usize = 256;
+/// When an index that could not be used is tried again.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// Work for the maintenance thread.
 pub(crate) enum Work {
@@ -25,6 +39,10 @@ pub(crate) enum Work {
     Land(Flight),
     /// Remove the body file of a message that was never committed.
     Unlink(MessageId),
+    /// Make a checkpoint now: much has changed.
+    Checkpoint,
+    /// Make the index anew: it is no good.
+    Rebuild,
     /// Make a last checkpoint and end.
     Close,
     /// Do now what is done from time to time, and say when it is done.
@@ -35,24 +53,34 @@ pub(crate) enum Work {
 /// The maintenance thread's own state.
 pub(crate) struct Maintenance {
     inner: Arc<Inner>,
-    /// None once the store has failed: the journal has it all.
+    open_index: OpenIndex,
+    /// None while the store fails: the journal has it all.
     index: Option<Index>,
     next_checkpoint: Instant,
+    /// When the index is tried again.
+    retry: Option<Instant>,
 }
 
 impl Maintenance {
-    pub(crate) fn new(inner: Arc<Inner>, index: Option<Index>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, open_index: OpenIndex) -> Self {
         let next_checkpoint = Instant::now() + inner.options.checkpoint_every;
-        Self { inner, index, next_checkpoint }
+        Self { inner, open_index, index: None, next_checkpoint, retry: None }
     }
 
-    pub(crate) fn run(mut self, work: &Receiver<Work>) {
+    pub(crate) fn run(mut self, recovery: Recovery, bodies: Vec<String>, work: &Receiver<Work>) {
+        let (to, known) = (recovery.last, BTreeSet::new());
+        self.load(recovery, &Scope { to, known, anew: Anew::No, bodies });
         let mut next_tick = Instant::now() + TICK;
         loop {
             let wait = next_tick.saturating_duration_since(Instant::now());
             match work.recv_timeout(wait) {
                 Ok(Work::Land(flight)) => self.land(flight),
                 Ok(Work::Unlink(id)) => self.unlink(id),
+                Ok(Work::Checkpoint) => {
+                    self.inner.core().asked = false;
+                    self.checkpoint();
+                }
+                Ok(Work::Rebuild) => self.rebuild(),
                 Ok(Work::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 #[cfg(test)]
                 Ok(Work::Tick(done)) => {
@@ -73,6 +101,9 @@ impl Maintenance {
 
     fn tick(&mut self) {
         self.clear_away();
+        if self.retry.is_some_and(|at| at <= Instant::now()) {
+            self.rebuild();
+        }
         if Instant::now() >= self.next_checkpoint {
             self.checkpoint();
             self.free_segments();
@@ -81,6 +112,46 @@ impl Maintenance {
             }
             self.next_checkpoint = Instant::now() + self.inner.options.checkpoint_every;
         }
+    }
+
+    /// Reads what was there before, and joins it with what has come since.
+    fn load(&mut self, recovery: Recovery, scope: &Scope) {
+        let Loaded { state, index, repeats, report } =
+            load(&self.inner, &mut self.open_index, recovery, scope);
+        {
+            let mut core = self.inner.core();
+            core.state.absorb(state);
+            core.index = index.as_ref().map(|index| index.reader.clone());
+            core.repeats.absorb(repeats);
+            core.dry = None;
+        }
+        self.inner.damaged.fetch_add(report.alarms(), Ordering::Relaxed);
+        self.retry = index.is_none().then(|| Instant::now() + RETRY);
+        self.index = index;
+        let lost = self.index.is_none();
+        self.inner.set_index(if lost { IndexState::Lost } else { IndexState::Whole });
+        self.inner.notify.notify_waiters();
+        self.inner.whole.tell(report);
+    }
+
+    /// Makes the index anew from the journal, beside everything else.
+    fn rebuild(&mut self) {
+        self.index = None;
+        self.retry = None;
+        self.inner.set_index(IndexState::Rebuilding);
+        let scope = {
+            let mut core = self.inner.core();
+            core.index = None;
+            let mut known = core.state.lose_index();
+            known.extend(core.in_flight());
+            Scope { to: core.highest, known, anew: Anew::Yes, bodies: Vec::new() }
+        };
+        // Only what is synced is read again.
+        if let Err(error) = self.inner.journal.flush().wait() {
+            tracing::error!(%error, "the spool's index cannot be made anew yet");
+        }
+        self.load(Recovery::default(), &scope);
+        tracing::info!("the spool's index is made anew");
     }
 
     fn land(&self, mut flight: Flight) {
@@ -114,28 +185,51 @@ impl Maintenance {
 
     /// Brings the index up to date.
     fn checkpoint(&mut self) {
-        let Some(index) = &mut self.index else { return };
-        let last_id = self.inner.last_id.load(std::sync::atomic::Ordering::Relaxed);
-        let (changes, from) = {
+        if let Err(bad) = self.try_checkpoint() {
+            tracing::error!(%bad, "the spool's index cannot be written: it is made anew");
+            self.rebuild();
+        }
+        self.inner.room.notify_waiters();
+    }
+
+    fn try_checkpoint(&mut self) -> Result<(), BadIndex> {
+        let Some(index) = &mut self.index else { return Ok(()) };
+        let now = Timestamp::from_millis(now_millis().cast_signed());
+        let (soon, resident) = (now.after(SOON), self.inner.options.resident);
+        let repeats = {
             let mut core = self.inner.core();
-            let (changes, needed) = core.state.changes(ENTRY_LIMIT);
+            let repeats = core.repeats.changes(now);
+            if core.state.is_clean() && repeats.is_empty() {
+                return Ok(());
+            }
             // What is applied may be written only; the flush makes it synced.
             let next = core.floor().map_or(core.highest, |floor| floor.seq) + 1;
-            (changes, needed.min(next))
+            core.state.begin_checkpoint(next);
+            repeats
         };
-        if changes.is_empty() {
-            return;
+        loop {
+            let slice = self.inner.core().state.slice(SLICE, ENTRY_LIMIT);
+            if slice.is_empty() {
+                break;
+            }
+            if let Err(error) = self.inner.journal.flush().wait() {
+                tracing::warn!(%error, "no checkpoint: the journal cannot be synced");
+                self.inner.core().state.unwritten(&slice);
+                return Ok(());
+            }
+            index.write(&slice)?;
+            self.inner.core().state.written(&slice, soon, resident);
+            self.inner.room.notify_waiters();
         }
-        let ids: Vec<MessageId> = changes.iter().map(|(id, _)| *id).collect();
-        if let Err(error) = self.inner.journal.flush().wait() {
-            tracing::warn!(%error, "no checkpoint: the journal cannot be synced");
-            self.inner.core().state.touch(&ids);
-            return;
-        }
-        if let Err(error) = index.write(changes, Summary { from, last_id }) {
-            tracing::error!(%error, "the spool's index is given up until the next start");
-            self.index = None;
-        }
+        index.write_repeats(&repeats)?;
+        let last_id = self.inner.last_id.load(Ordering::Relaxed);
+        let from = {
+            let mut core = self.inner.core();
+            core.state.thin(soon, resident);
+            core.state.end_checkpoint()
+        };
+        index.end(Summary { from, last_id })?;
+        Ok(())
     }
 
     /// Removes segments older than any that a message needs.
@@ -145,7 +239,7 @@ impl Maintenance {
             let core = self.inner.core();
             let newest = journal.reader().newest();
             let floor = core.floor().map_or(newest, |floor| floor.segment);
-            floor.min(core.state.oldest_base().unwrap_or(newest))
+            floor.min(core.state.segments().next().unwrap_or(newest))
         };
         let old: Vec<u64> =
             journal.reader().segments().into_iter().take_while(|&s| s < needed).collect();
@@ -161,41 +255,70 @@ impl Maintenance {
         }
     }
 
-    /// Writes the messages of the oldest segment once more, if most of the journal is dead.
+    /// Writes the messages of the oldest segments once more, if most of the journal is dead.
     fn copy_forward(&self) -> Result<(), AppendError> {
-        let journal = &self.inner.journal;
-        let segments = journal.reader().segments().len() as u64;
-        let (ids, live) = {
-            let core = self.inner.core();
-            let Some(oldest) = core.state.oldest_base() else { return Ok(()) };
-            if oldest == journal.reader().newest() {
+        let reader = self.inner.journal.reader();
+        let mut copied = 0;
+        while copied < COPY_AT_MOST {
+            let segments = reader.segments().len() as u64;
+            let (oldest, live) = {
+                let core = self.inner.core();
+                let Some(oldest) = core.state.segments().next() else { return Ok(()) };
+                (oldest, core.state.octets_in_journal())
+            };
+            let whole = segments * self.inner.options.journal.segment_size;
+            if oldest == reader.newest() || segments < 4 || live > whole / 2 {
                 return Ok(());
             }
-            (core.state.based_in(oldest), core.state.octets_in_journal())
-        };
-        let whole = segments * self.inner.options.journal.segment_size;
-        if segments < 4 || live > whole / 2 {
-            return Ok(());
+            let octets = self.copy_segment(oldest)?;
+            if octets == 0 {
+                return Ok(());
+            }
+            copied += octets;
+            self.free_segments();
         }
+        Ok(())
+    }
+
+    /// Writes the messages of one segment once more; answers how many octets that took.
+    fn copy_segment(&self, segment: u64) -> Result<u64, AppendError> {
+        let contents = match self.inner.journal.reader().contents(segment) {
+            Ok(contents) => contents,
+            Err(error) => {
+                tracing::error!(%error, segment, "a segment cannot be read");
+                return Ok(0);
+            }
+        };
+        let ids: BTreeSet<MessageId> =
+            contents.iter().map(|content| MessageId::from_u64(content.key)).collect();
         let mut flights = Vec::new();
-        let mut octets = 0;
+        let (mut octets, mut waiting) = (0, 0);
         for id in ids {
-            if let Some((flight, size)) = self.copy(id) {
+            if let Some((flight, size)) = self.copy(id, segment) {
                 flights.push(flight);
                 octets += size;
+                waiting += size;
             }
-            if octets > COPY_AT_ONCE {
-                octets = 0;
+            if waiting > COPY_AT_ONCE {
+                waiting = 0;
                 flights.drain(..).for_each(|flight| self.land(flight));
             }
         }
         flights.into_iter().for_each(|flight| self.land(flight));
-        Ok(())
+        Ok(octets)
     }
 
     /// Sends a copy of a message and its state on its way.
-    fn copy(&self, id: MessageId) -> Option<(Flight, u64)> {
-        let view = self.inner.core().state.live(id)?.view();
+    fn copy(&self, id: MessageId, segment: u64) -> Option<(Flight, u64)> {
+        let view = {
+            let mut core = self.inner.core();
+            let view = core.view(id).ok()??;
+            if view.base.segment != segment {
+                return None;
+            }
+            core.fetch(id).ok()?;
+            view
+        };
         let (meta, body) = match self.inner.journal.reader().parts(view.base) {
             Ok(parts) => parts,
             Err(error) => {

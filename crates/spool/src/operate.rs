@@ -1,5 +1,6 @@
 //! What operators do: list, hold, release, requeue, expire, delete.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use merpati_plugin::spool::{
 };
 use merpati_types::MessageId;
 
-use crate::core::Flying;
-use crate::fact::{Fact, Mark};
+use crate::core::{BadIndex, Flying};
+use crate::fact::{Fact, Mark, parcel_id};
 use crate::spool::Inner;
 use crate::state::{Live, LiveParcel, View};
 
-/// How many parcels are looked at under one lock.
+/// How many messages are looked at under one lock.
 const PAGE: usize = 256;
 /// How long an operator's change may wait for company.
 const WITHIN: Duration = Duration::from_millis(5);
@@ -50,7 +51,8 @@ impl Inner {
         most: usize,
         listed: &mut Vec<Listed>,
     ) -> Result<Option<ParcelId>, SpoolError> {
-        let (last, candidates) = self.candidates(filter, after);
+        let (last, candidates) =
+            self.candidates(filter, after).map_err(|bad| self.bad_index(&bad))?;
         let mut message: Option<(MessageId, Arc<MessageInfo>)> = None;
         for candidate in candidates {
             let id = candidate.id;
@@ -79,29 +81,53 @@ impl Inner {
         Ok(last)
     }
 
-    /// Up to a page of parcels that match as far as the state tells.
+    /// Up to a page of messages' parcels that match as far as the state tells, and where the
+    /// next page begins after.
     fn candidates(
         &self,
         filter: &Filter,
         after: Option<ParcelId>,
-    ) -> (Option<ParcelId>, Vec<Candidate>) {
-        let core = self.core();
-        let mut last = None;
-        let mut found = Vec::new();
-        let after = match (after, filter.id) {
-            (None, Some(id)) => before(id),
-            (after, _) => after,
+    ) -> Result<(Option<ParcelId>, Vec<Candidate>), BadIndex> {
+        let first = after.map_or(MessageId::from_u64(0), |after| after.message);
+        let (first, last) = match filter.id {
+            Some(id) if id < first => return Ok((None, Vec::new())),
+            Some(id) => (id, id),
+            None => (first, MessageId::from_u64(u64::MAX)),
         };
-        for (id, live, parcel) in core.state.parcels(after).take(PAGE) {
-            if filter.id.is_some_and(|wanted| id.message > wanted) {
-                return (None, found);
+        let core = self.core();
+        let far = match &core.index {
+            Some(index) if first == last => {
+                index.entry(first)?.map(|e| (first, e)).into_iter().collect()
             }
-            last = Some(id);
-            if filter_takes_state(filter, id, parcel) {
-                found.push(Candidate { id, parcel: parcel.clone(), view: Live::view(live) });
+            Some(index) => index.entries(first, PAGE)?,
+            None => Vec::new(),
+        };
+        let near: Vec<(MessageId, &Live)> = core.state.near(first, last).take(PAGE).collect();
+        // Where one side goes on after its page, so does the other.
+        let ends = [
+            near.last().filter(|_| near.len() == PAGE).map(|(id, _)| *id),
+            far.last().filter(|_| far.len() == PAGE).map(|(id, _)| *id),
+        ];
+        let end = ends.into_iter().flatten().min();
+        let in_page = |id: MessageId| end.is_none_or(|end| id <= end);
+        let mut found = BTreeMap::new();
+        let mut take = |id: MessageId, live: &Live| {
+            let pending = live.parcels.iter().enumerate().filter(|(_, p)| p.has_pending());
+            for (place, parcel) in pending {
+                let id = parcel_id(id, place);
+                if after < Some(id) && filter_takes_state(filter, id, parcel) {
+                    found.insert(id, Candidate { id, parcel: parcel.clone(), view: live.view() });
+                }
+            }
+        };
+        near.iter().filter(|(id, _)| in_page(*id)).for_each(|(id, live)| take(*id, live));
+        for (id, entry) in &far {
+            if in_page(*id) && *id <= last && !core.state.hides(*id) {
+                take(*id, &Live::decode(entry)?);
             }
         }
-        (last, found)
+        let next = end.map(|message| ParcelId { message, number: u32::MAX });
+        Ok((next, found.into_values().collect()))
     }
 
     /// Marks every parcel that matches and is concerned, page by page, until about `most` have
@@ -139,6 +165,9 @@ impl Inner {
     ) -> Result<u64, SpoolError> {
         let flight = {
             let mut core = self.core();
+            for id in ids {
+                core.fetch(id.message).map_err(|bad| self.bad_index(&bad))?;
+            }
             let still = |id: &&ParcelId| core.state.parcel(**id).is_some_and(wanted);
             let flying: Vec<Flying> = ids
                 .iter()
@@ -175,12 +204,6 @@ impl Mark {
             Self::Delete => true,
         }
     }
-}
-
-/// The last possible parcel before a message.
-fn before(id: MessageId) -> Option<ParcelId> {
-    let message = MessageId::from_u64(id.as_u64().checked_sub(1)?);
-    Some(ParcelId { message, number: u32::MAX })
 }
 
 /// Whether a parcel matches as far as the state tells.

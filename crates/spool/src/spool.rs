@@ -12,19 +12,26 @@ use merpati_journal::{AppendError, Disk, DiskFile, Group, Journal, ReadError};
 use merpati_plugin::BodyReader;
 use merpati_plugin::deliver::MessageSource;
 use merpati_plugin::spool::{
-    Change, Changed, Cursor, Filter, Lease, Listed, MessageInfo, NextHops, Parcel, Queued,
-    Settlement, Share, Spool, SpoolError, SpoolWriter, Stats,
+    Change, Changed, Cursor, Filter, Health, IndexState, Lease, Listed, MessageInfo, NextHops,
+    Parcel, Queued, Settlement, Share, Spool, SpoolError, SpoolWriter, Stats,
 };
 use merpati_types::{MessageId, Timestamp};
 use tokio::sync::Notify;
 
 use crate::body::{Budget, Edited, Stored, blocking, file_name, spool_error};
-use crate::core::{Core, Flight, Flying, append_error};
+use crate::core::{BadIndex, Core, Flight, Flying, append_error};
 use crate::fact::{Fact, Place, info_of};
 use crate::maintain::Work;
 use crate::open::{OpenError, Options, Report};
-use crate::state::{Stale, View};
+use crate::state::{LaneKey, Stale, View};
+use crate::whole::Whole;
 use crate::write::{self, Writer};
+
+/// Changes that make a checkpoint come early, at least.
+const EARLY_CHECKPOINT: usize = 1000;
+
+/// How many times what may stay in memory can be there until mail has to wait.
+const CROWD: usize = 10;
 
 /// The spool on a journal, with its index on sled.
 ///
@@ -42,20 +49,43 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) budget: Arc<Budget>,
     pub(crate) notify: Notify,
+    /// Told when a checkpoint has let go of messages.
+    pub(crate) room: Notify,
     pub(crate) closed: AtomicBool,
     pub(crate) last_id: AtomicU64,
+    /// Places that could not be read since the start.
+    pub(crate) damaged: AtomicU64,
+    pub(crate) index: Mutex<IndexState>,
+    pub(crate) whole: Whole,
     pub(crate) work: Sender<Work>,
     pub(crate) core: Mutex<Core>,
 }
 
 impl DiskSpool {
-    /// Opens the spool in a directory, making it if there is none. Waits for the disk.
+    /// Opens the spool in a directory, making it if there is none, and waits until all mail in
+    /// it is found again. Waits for the disk.
     ///
     /// # Errors
     /// [`OpenError`]. Damage is no error: what can be served is, and the report tells of
     /// the rest.
     pub fn open(directory: &Path, options: Options) -> Result<(Self, Report), OpenError> {
+        let spool = Self::start(directory, options)?;
+        let report = Report::clone(&*spool.inner.whole.wait());
+        Ok((spool, report))
+    }
+
+    /// Opens the spool like [`open`](Self::open), but only until mail can be taken. What was
+    /// there before is found again meanwhile; [`whole`](Self::whole) waits for that.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn start(directory: &Path, options: Options) -> Result<Self, OpenError> {
         crate::open::open(directory, options)
+    }
+
+    /// Waits until all mail is found again, and tells what was found.
+    pub async fn whole(&self) -> Report {
+        Report::clone(&*self.inner.whole.wait_for().await)
     }
 
     /// Has the maintenance thread do all it has to do.
@@ -113,6 +143,49 @@ impl Inner {
         MessageId::from_u64(next(last))
     }
 
+    pub(crate) fn set_index(&self, state: IndexState) {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    pub(crate) fn index_state(&self) -> IndexState {
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes it that the index is no good, and has it made anew.
+    pub(crate) fn bad_index(&self, bad: &BadIndex) -> SpoolError {
+        tracing::error!(%bad, "the spool's index is made anew");
+        // If nobody listens the spool is closed.
+        let _ = self.work.send(Work::Rebuild);
+        SpoolError::Unavailable(std::io::Error::other(bad.to_string()))
+    }
+
+    /// Waits while too much is in memory that a checkpoint is about to let go of.
+    pub(crate) async fn wait_for_room(&self) -> Result<(), SpoolError> {
+        let limit = self.options.resident.max(EARLY_CHECKPOINT).saturating_mul(CROWD);
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.core().state.near_count() < limit {
+                return Ok(());
+            }
+            if self.index_state() != IndexState::Whole {
+                let reason = "too much mail waits while the index is not there".to_owned();
+                return Err(SpoolError::Full { reason });
+            }
+            self.ask_for_checkpoint();
+            room.await;
+            self.open_for_work()?;
+        }
+    }
+
+    fn ask_for_checkpoint(&self) {
+        if !std::mem::replace(&mut self.core().asked, true) {
+            // If nobody listens the spool is closed.
+            let _ = self.work.send(Work::Checkpoint);
+        }
+    }
+
     pub(crate) fn open_for_mail(&self) -> Result<(), SpoolError> {
         self.open_for_work()?;
         let free = self.journal_disk_free().map_err(SpoolError::Unavailable)?;
@@ -154,8 +227,17 @@ impl Inner {
         flight: Flight,
         result: Result<&merpati_journal::Appended, &AppendError>,
     ) {
-        if self.core().land(flight, result) {
+        let (due, crowded) = {
+            let mut core = self.core();
+            let due = core.land(flight, result, self.journal.reader().newest());
+            let most = self.options.resident.max(EARLY_CHECKPOINT);
+            (due, core.state.dirty_count() >= most && !core.asked)
+        };
+        if due {
             self.notify.notify_waiters();
+        }
+        if crowded && self.index_state() == IndexState::Whole {
+            self.ask_for_checkpoint();
         }
     }
 
@@ -213,7 +295,7 @@ impl Inner {
     {
         let mut last = None;
         loop {
-            let view = self.core().state.live(id).map(crate::state::Live::view);
+            let view = self.core().view(id).map_err(|bad| self.bad_index(&bad))?;
             let view = view.ok_or(SpoolError::NotFound)?;
             if last == Some(view.base) {
                 return Err(corrupt(id, "its segment is missing".into()));
@@ -222,6 +304,25 @@ impl Inner {
             match read(self.clone(), view).await {
                 Err(SpoolError::NotFound) => {}
                 other => return other,
+            }
+        }
+    }
+
+    /// Brings more of these lanes into memory; tells if there may be more to find.
+    async fn fill(self: &Arc<Self>, lanes: Vec<LaneKey>) -> bool {
+        let inner = self.clone();
+        let filled = blocking(move || {
+            let mut more = false;
+            for lane in lanes {
+                more |= inner.core().fill(&lane)?;
+            }
+            Ok::<bool, BadIndex>(more)
+        });
+        match filled.await {
+            Ok(more) => more,
+            Err(bad) => {
+                self.bad_index(&bad);
+                false
             }
         }
     }
@@ -288,6 +389,7 @@ impl MessageSource for Source {
 impl Spool for DiskSpool {
     async fn begin(&self) -> Result<Box<dyn SpoolWriter>, SpoolError> {
         self.inner.open_for_mail()?;
+        self.inner.wait_for_room().await?;
         Ok(Box::new(Writer::new(self.inner.clone())))
     }
 
@@ -306,12 +408,20 @@ impl Spool for DiskSpool {
         most: usize,
     ) -> Result<Vec<(Lease, Parcel)>, SpoolError> {
         self.inner.open_for_work()?;
-        let leases = {
-            let mut core = self.inner.core();
-            let leases = core.state.lease(now, now.after(ttl), next_hops, most);
-            core.dry = (leases.len() < most).then_some(now);
-            leases
-        };
+        let mut leases = Vec::new();
+        loop {
+            let wanted = {
+                let mut core = self.inner.core();
+                let most = most - leases.len();
+                let (more, wanted) = core.state.lease(now, now.after(ttl), next_hops, most);
+                core.dry = (more.len() < most).then_some(now);
+                leases.extend(more);
+                wanted
+            };
+            if wanted.is_empty() || leases.len() == most || !self.inner.fill(wanted).await {
+                break;
+            }
+        }
         Ok(self.inner.parcels(leases).await)
     }
 
@@ -377,6 +487,7 @@ impl Spool for DiskSpool {
         cursor: Option<Cursor>,
         most: usize,
     ) -> Result<Vec<Listed>, SpoolError> {
+        self.inner.whole.wait_for().await;
         self.inner.list(filter, cursor.map(|Cursor(after)| after), most).await
     }
 
@@ -387,16 +498,37 @@ impl Spool for DiskSpool {
         after: Option<Cursor>,
         most: usize,
     ) -> Result<Changed, SpoolError> {
+        self.inner.whole.wait_for().await;
         self.inner.change(filter, change, after.map(|Cursor(after)| after), most).await
     }
 
+    fn heard(&self, id: MessageId) {
+        self.inner.core().repeats.heard(id);
+    }
+
     fn queued(&self, share: Share<'_>) -> Queued {
-        let _ = share;
-        Queued::default()
+        self.inner.core().state.queued(share)
+    }
+
+    fn health(&self) -> Health {
+        let trouble = self.inner.core().trouble.clone();
+        let full = match (self.inner.open_for_mail(), &trouble) {
+            (Err(SpoolError::Full { reason }), _) => Some(reason),
+            (_, Some(AppendError::Full)) => Some("no space for the journal".to_owned()),
+            _ => None,
+        };
+        let failing = trouble.filter(|trouble| !matches!(trouble, AppendError::Full));
+        Health {
+            full,
+            failing: failing.map(|trouble| trouble.to_string()),
+            damaged: self.inner.damaged.load(Ordering::Relaxed),
+            index: self.inner.index_state(),
+        }
     }
 
     async fn stats(&self) -> Result<Stats, SpoolError> {
-        Ok(self.inner.core().state.stats())
+        let loading = !matches!(self.inner.index_state(), IndexState::Whole | IndexState::Lost);
+        Ok(Stats { loading, ..self.inner.core().state.stats() })
     }
 
     async fn close(&self) {

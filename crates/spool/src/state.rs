@@ -4,26 +4,35 @@
 //! more when the journal is read again. A fact whose number is not above the
 //! message's own is known already, so an index that is older or newer than the
 //! facts replayed over it comes to the same.
+//!
+//! A message is *near* while it is in memory, and *far* while only the index has
+//! it. What happens to a message happens to a near one; counts and queues know
+//! of both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use merpati_journal::Position;
-use merpati_plugin::spool::{
-    Lease, MessageInfo, NextHops, ParcelId, ParcelState as Seen, RecipientResult, Stats,
-};
+use merpati_plugin::spool::{MessageInfo, ParcelId, Queued, Share, Stats};
 use merpati_types::{MessageId, Timestamp};
 
-use crate::body::Kept;
-use crate::codec::{Decoder, Encoder, Malformed};
+use crate::codec::Malformed;
 use crate::fact::{Fact, ParcelState, Place, parcel_id};
 
+mod checkpoint;
 mod due;
+mod lease;
+mod live;
 mod parcel;
+mod tally;
 
-use due::DueQueue;
+pub(crate) use checkpoint::Change;
+use checkpoint::Dirty;
+pub(crate) use due::LaneKey;
+use due::{DueQueue, GroupKey, Slot};
+pub(crate) use lease::Stale;
+pub(crate) use live::{Finished, Fresh, Live, View};
 pub(crate) use parcel::LiveParcel;
-use parcel::is_over;
+use tally::Tally;
 
 /// All messages that have a recipient left, and what is due.
 #[derive(Debug, Default)]
@@ -31,115 +40,22 @@ pub(crate) struct State {
     messages: BTreeMap<MessageId, Live>,
     due: DueQueue,
     leases: BTreeSet<(Timestamp, ParcelId)>,
-    /// Which messages have their own record in which segment.
-    bases: BTreeMap<u64, BTreeSet<MessageId>>,
-    /// Messages that changed since the last checkpoint, and how many have passed them by.
-    dirty: BTreeMap<MessageId, u8>,
+    tally: Tally,
+    /// Messages that changed since the last checkpoint began.
+    dirty: BTreeMap<MessageId, Dirty>,
+    /// Messages that the checkpoint under way has still to write.
+    unwritten: BTreeMap<MessageId, Dirty>,
+    /// Messages that are being written to the index now.
+    writing: BTreeSet<MessageId>,
+    /// From which fact on the checkpoint under way leaves something to be replayed.
+    needed: u64,
     /// The last fencing number given out.
     fence: u64,
 }
 
-/// A message with a recipient left.
-#[derive(Debug)]
-pub(crate) struct Live {
-    /// Where its own record is.
-    pub(crate) base: Position,
-    /// The number of that record.
-    pub(crate) base_seq: u64,
-    /// The last synced fact that is in here.
-    pub(crate) seq: u64,
-    pub(crate) size: u64,
-    pub(crate) place: Place,
-    pub(crate) parcels: Vec<LiveParcel>,
-    /// How many facts about it are on their way to the journal.
-    pub(crate) busy: u32,
-    /// Kept until its first attempt is over, if there is room.
-    pub(crate) fresh: Option<Fresh>,
-}
-
-/// What a message that was just accepted need not be read back for.
-#[derive(Debug, Clone)]
-pub(crate) struct Fresh {
-    pub(crate) info: Arc<MessageInfo>,
-    pub(crate) body: Option<Kept>,
-}
-
-/// What is needed to read or attempt a parcel, taken out of the lock.
-#[derive(Debug, Clone)]
-pub(crate) struct View {
-    pub(crate) base: Position,
-    pub(crate) size: u64,
-    pub(crate) place: Place,
-    pub(crate) fresh: Option<Fresh>,
-}
-
-/// A message that is over: what is left to clear away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Finished {
-    pub(crate) id: MessageId,
-    pub(crate) place: Place,
-}
-
-/// A message's entry for the index, or none if it has none.
-pub(crate) type Change = (MessageId, Option<Vec<u8>>);
-
-/// The lease is not, or no longer, the parcel's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stale;
-
-impl Live {
-    /// Whether it is worth a place in the index: it did not go at once.
-    fn has_stayed(&self) -> bool {
-        let stays = |p: &LiveParcel| p.state.attempts > 0 || p.state.held.is_some();
-        self.parcels.iter().any(stays)
-    }
-
-    pub(crate) fn view(&self) -> View {
-        let Self { base, size, place, fresh, .. } = self;
-        View { base: *base, size: *size, place: *place, fresh: fresh.clone() }
-    }
-
-    pub(crate) fn parcel_states(&self) -> Vec<ParcelState> {
-        self.parcels.iter().map(|parcel| parcel.state.clone()).collect()
-    }
-
-    /// For the index; [`State::restore`] reads it.
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::default();
-        out.u64(self.base.segment);
-        out.u64(self.base.offset);
-        out.u32(self.base.meta_len);
-        out.u32(self.base.body_len);
-        out.u64(self.base_seq);
-        out.u64(self.seq);
-        out.u64(self.size);
-        out.flag(self.place == Place::File);
-        out.list(self.parcels.iter(), |out, parcel| parcel.state.encode(out));
-        out.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut from = Decoder(bytes);
-        Ok(Self {
-            base: Position {
-                segment: from.u64()?,
-                offset: from.u64()?,
-                meta_len: from.u32()?,
-                body_len: from.u32()?,
-            },
-            base_seq: from.u64()?,
-            seq: from.u64()?,
-            size: from.u64()?,
-            place: if from.flag()? { Place::File } else { Place::Inline },
-            parcels: from.list(ParcelState::decode)?.into_iter().map(LiveParcel::new).collect(),
-            busy: 0,
-            fresh: None,
-        })
-    }
-}
-
 impl State {
-    /// Takes in a fact that the journal has, unless it is known from the index.
+    /// Takes in a fact that the journal has, unless it is known from the index. The message
+    /// must be near, if the index has it.
     pub(crate) fn replay(&mut self, seq: u64, position: Position, id: MessageId, fact: Fact) {
         if self.messages.get(&id).is_none_or(|live| seq > live.seq) {
             self.apply(seq, position, id, fact, None);
@@ -158,11 +74,11 @@ impl State {
         match fact {
             Fact::Message { info, place } => {
                 let parcels = ParcelState::of(&info.message);
-                self.insert(id, Live::at(seq, position, info.size, place, parcels, fresh));
+                self.insert(id, Live::at(seq, position, &info, place, parcels, fresh));
                 None
             }
             Fact::Copy { info, place, parcels } => {
-                self.move_to(seq, position, id, info.size, place, parcels);
+                self.move_to(seq, position, id, &info, place, parcels);
                 None
             }
             Fact::Attempt { number, remote } => {
@@ -182,124 +98,59 @@ impl State {
         }
     }
 
-    /// Takes a message from the index.
-    ///
-    /// # Errors
-    /// The entry makes no sense: the index is no good.
-    pub(crate) fn restore(&mut self, id: MessageId, bytes: &[u8]) -> Result<(), Malformed> {
-        let live = Live::decode(bytes)?;
-        self.insert(id, live);
-        self.dirty.remove(&id);
-        Ok(())
-    }
-
     /// Notes where a copy of the message's own record is from now on.
     ///
     /// What happened to the message since the copy was made stays as it is.
     pub(crate) fn moved(&mut self, seq: u64, position: Position, id: MessageId) {
         let Some(live) = self.messages.get_mut(&id) else { return };
+        let octets = live.octets();
         let from = std::mem::replace(&mut live.base, position).segment;
         live.base_seq = seq;
         live.seq = live.seq.max(seq);
-        self.unbase(from, id);
-        self.bases.entry(position.segment).or_default().insert(id);
-        self.dirty.entry(id).or_insert(1);
+        self.tally.rebase(live, from, octets);
+        self.dirty.entry(id).or_default().passed = 1;
     }
 
-    /// Forgets messages whose own record is in a segment that is gone: they were over.
-    pub(crate) fn retain_segments(&mut self, there: &BTreeSet<u64>) {
-        let gone: Vec<u64> = self.bases.keys().copied().filter(|s| !there.contains(s)).collect();
-        for segment in gone {
-            for id in self.bases.remove(&segment).unwrap_or_default() {
-                self.finish(id);
-            }
-        }
-    }
-
-    /// What changed since the last call, for the index: an entry, or none if the message is
-    /// over; and the number from which facts are needed besides.
-    pub(crate) fn changes(&mut self, limit: usize) -> (Vec<Change>, u64) {
-        let mut needed = u64::MAX;
-        let mut out = Vec::new();
-        let mut left = BTreeMap::new();
-        for (id, passed) in std::mem::take(&mut self.dirty) {
-            let Some(live) = self.messages.get(&id) else {
-                out.push((id, None));
-                continue;
-            };
-            // What comes and goes between two checkpoints never enters the index.
-            // One with a fact on its way has a number that says nothing of that fact.
-            let settled = live.busy == 0 && (passed > 0 || live.has_stayed());
-            let entry = settled.then(|| live.encode());
-            match entry.filter(|entry| entry.len() <= limit) {
-                Some(entry) => out.push((id, Some(entry))),
-                None => {
-                    needed = needed.min(live.base_seq);
-                    left.insert(id, passed.saturating_add(1));
-                    // An older entry of it would be passed over its own facts.
-                    out.push((id, None));
-                }
-            }
-        }
-        self.dirty = left;
-        (out, needed)
-    }
-
-    /// Makes messages count as changed that no checkpoint has taken after all.
-    pub(crate) fn touch(&mut self, ids: &[MessageId]) {
-        for id in ids {
-            self.dirty.entry(*id).or_insert(1);
-        }
-    }
-
-    /// Lets the next checkpoint take everything, however fresh.
-    pub(crate) fn mature(&mut self) {
-        self.dirty.values_mut().for_each(|passed| *passed = 1);
-    }
-
-    /// Octets of the journal that messages need.
-    pub(crate) fn octets_in_journal(&self) -> u64 {
-        let octets = |live: &Live| u64::from(live.base.meta_len) + u64::from(live.base.body_len);
-        self.messages.values().map(octets).sum()
-    }
-
+    /// The message, if it is near.
     pub(crate) fn live(&self, id: MessageId) -> Option<&Live> {
         self.messages.get(&id)
     }
 
+    /// The parcel, if it is near.
     pub(crate) fn parcel(&self, id: ParcelId) -> Option<&LiveParcel> {
         self.messages.get(&id.message)?.parcels.get(id.number as usize)
     }
 
-    /// All parcels after `after` with a recipient left, in order.
-    pub(crate) fn parcels(
+    /// Near messages from `first` to `last`, in order.
+    pub(crate) fn near(
         &self,
-        after: Option<ParcelId>,
-    ) -> impl Iterator<Item = (ParcelId, &Live, &LiveParcel)> {
-        let start = after.map_or(MessageId::from_u64(0), |after| after.message);
-        self.messages.range(start..).flat_map(move |(&id, live)| {
-            let parcels = live.parcels.iter().enumerate();
-            parcels
-                .map(move |(place, parcel)| (parcel_id(id, place), live, parcel))
-                .filter(move |(id, _, p)| after < Some(*id) && !p.state.pending.is_empty())
-        })
+        first: MessageId,
+        last: MessageId,
+    ) -> impl Iterator<Item = (MessageId, &Live)> {
+        self.messages.range(first..=last).map(|(id, live)| (*id, live))
+    }
+
+    /// How many messages are in memory.
+    pub(crate) fn near_count(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// How many messages the next checkpoint has to look at.
+    pub(crate) fn dirty_count(&self) -> usize {
+        self.dirty.len()
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        for live in self.messages.values() {
-            stats.messages += 1;
-            stats.bytes += live.size;
-            for parcel in live.parcels.iter().filter(|p| !p.state.pending.is_empty()) {
-                *match parcel.seen() {
-                    Seen::Active => &mut stats.active,
-                    Seen::Deferred => &mut stats.deferred,
-                    Seen::Held => &mut stats.held,
-                    Seen::Leased => &mut stats.leased,
-                } += 1;
-            }
-        }
-        stats
+        self.tally.stats()
+    }
+
+    pub(crate) fn queued(&self, share: Share<'_>) -> Queued {
+        self.tally.queued(share)
+    }
+
+    /// Octets of the journal that messages need.
+    pub(crate) fn octets_in_journal(&self) -> u64 {
+        self.tally.octets()
     }
 
     /// When something is due, or a lease ends, later than `after` if that is given.
@@ -312,99 +163,9 @@ impl State {
         due.into_iter().chain(lease).min()
     }
 
-    /// The oldest segment that some message has its own record in.
-    pub(crate) fn oldest_base(&self) -> Option<u64> {
-        self.bases.keys().next().copied()
-    }
-
-    /// Messages whose own record is in this segment.
-    pub(crate) fn based_in(&self, segment: u64) -> Vec<MessageId> {
-        self.bases.get(&segment).map(|ids| ids.iter().copied().collect()).unwrap_or_default()
-    }
-
-    pub(crate) fn messages(&self) -> impl Iterator<Item = (MessageId, &Live)> {
-        self.messages.iter().map(|(id, live)| (*id, live))
-    }
-}
-
-/// Leases.
-impl State {
-    /// Begins fencing numbers above all that an earlier process may have given out.
-    pub(crate) fn fence_from(&mut self, fence: u64) {
-        self.fence = self.fence.max(fence);
-    }
-
-    /// Leases due parcels, leases that have ended included.
-    pub(crate) fn lease(
-        &mut self,
-        now: Timestamp,
-        until: Timestamp,
-        hops: &NextHops,
-        most: usize,
-    ) -> Vec<Lease> {
-        self.end_leases(now);
-        let due = self.due.due(now, hops, most);
-        let mut leases = Vec::with_capacity(due.len());
-        for id in due {
-            self.fence += 1;
-            let fence = self.fence;
-            self.edit(id, |parcel| parcel.lease = Some((fence, until)));
-            leases.push(Lease { parcel: id, fence, until });
-        }
-        leases
-    }
-
-    pub(crate) fn renew(&mut self, lease: &Lease, until: Timestamp) -> Result<(), Stale> {
-        self.check(lease)?;
-        self.edit(lease.parcel, |parcel| parcel.lease = Some((lease.fence, until)));
-        Ok(())
-    }
-
-    pub(crate) fn release(&mut self, lease: &Lease, due: Timestamp) -> Result<(), Stale> {
-        self.check(lease)?;
-        self.edit(lease.parcel, |parcel| {
-            parcel.lease = None;
-            parcel.state.due = due;
-        });
-        Ok(())
-    }
-
-    /// Whether the lease is the parcel's.
-    pub(crate) fn check(&self, lease: &Lease) -> Result<(), Stale> {
-        let parcel = self.parcel(lease.parcel).ok_or(Stale)?;
-        match parcel.lease {
-            Some((fence, _)) if fence == lease.fence && !parcel.settling => Ok(()),
-            _ => Err(Stale),
-        }
-    }
-
-    /// The fact that a settlement is, now on its way: the lease stays until
-    /// [`settled`](Self::settled).
-    pub(crate) fn settle(
-        &mut self,
-        lease: &Lease,
-        results: Vec<(u32, RecipientResult)>,
-        retry_at: Timestamp,
-        warned: bool,
-    ) -> Result<Fact, Stale> {
-        self.check(lease)?;
-        let id = lease.parcel;
-        self.edit(id, |parcel| parcel.settling = true);
-        let others_left = |live: &Live| {
-            let others = live.parcels.iter().enumerate();
-            others.filter(|(n, _)| *n != id.number as usize).any(|(_, p)| p.has_pending())
-        };
-        let over = self.messages.get(&id.message).is_some_and(|live| {
-            let parcel = &live.parcels[id.number as usize];
-            parcel.state.pending.iter().all(|place| is_over(&results, *place)) && !others_left(live)
-        });
-        let outcome = Fact::Outcome { number: id.number, results, retry_at, warned };
-        Ok(if over { Fact::Done } else { outcome })
-    }
-
-    /// The settlement has failed: the lease is as before.
-    pub(crate) fn unsettle(&mut self, id: ParcelId) {
-        self.edit(id, |parcel| parcel.settling = false);
+    /// The segments that some message has its own record in, oldest first.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = u64> {
+        self.tally.segments().map(|(segment, _)| segment)
     }
 
     /// Notes that a fact about the message is on its way to the journal.
@@ -417,30 +178,107 @@ impl State {
     /// Notes that it has arrived, or failed.
     pub(crate) fn end(&mut self, id: MessageId) {
         if let Some(live) = self.messages.get_mut(&id) {
-            live.busy -= 1;
-        }
-    }
-
-    fn end_leases(&mut self, now: Timestamp) {
-        let ended: Vec<ParcelId> =
-            self.leases.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id).collect();
-        for id in ended {
-            if self.parcel(id).is_some_and(|parcel| !parcel.settling) {
-                self.edit(id, |parcel| parcel.lease = None);
-            }
+            live.busy = live.busy.saturating_sub(1);
         }
     }
 }
 
-/// Changes that keep the queues true.
+/// Messages that the index has.
+impl State {
+    /// Whether what the index says of the message is out of date.
+    pub(crate) fn hides(&self, id: MessageId) -> bool {
+        self.messages.contains_key(&id)
+            || self.dirty.contains_key(&id)
+            || self.unwritten.contains_key(&id)
+            || self.writing.contains(&id)
+    }
+
+    /// Counts a message that only the index has.
+    pub(crate) fn count_far(&mut self, id: MessageId, live: &Live) {
+        self.tally.add(live);
+        for (lane, slot) in waiting(id, live) {
+            self.due.add_far(&lane, slot);
+        }
+    }
+
+    /// Brings a far message near; nothing if it is near or over already.
+    ///
+    /// # Errors
+    /// The entry makes no sense: the index is no good.
+    pub(crate) fn fetch(&mut self, id: MessageId, entry: &[u8]) -> Result<(), Malformed> {
+        if self.hides(id) {
+            return Ok(());
+        }
+        let mut live = Live::decode(entry)?;
+        live.indexed = Some(live.seq);
+        for (lane, slot) in waiting(id, &live) {
+            self.due.remove_far(&lane);
+            self.due.insert(&lane, slot);
+        }
+        self.messages.insert(id, live);
+        Ok(())
+    }
+
+    /// Where the parcels of a lane begin that only the index has, if there are any.
+    pub(crate) fn far_from(&self, lane: &LaneKey) -> Option<Slot> {
+        self.due.far_from(lane)
+    }
+
+    /// Notes that none of a lane's far parcels comes before this.
+    pub(crate) fn advance_far(&mut self, lane: &LaneKey, from: Slot) {
+        self.due.advance_far(lane, from);
+    }
+
+    /// Takes over all that another state has; they have no message in common.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        debug_assert!(other.leases.is_empty(), "nobody leases from what is being read");
+        self.messages.extend(other.messages);
+        self.due.absorb(other.due);
+        self.tally.absorb(other.tally);
+        self.dirty.extend(other.dirty);
+        self.fence = self.fence.max(other.fence);
+    }
+
+    /// Takes a message that is near out of memory: the index has it.
+    fn evict(&mut self, id: MessageId) {
+        let Some(live) = self.messages.remove(&id) else { return };
+        for (lane, slot) in waiting(id, &live) {
+            self.due.remove(&lane, slot);
+            self.due.add_far(&lane, slot);
+        }
+    }
+
+    /// Begins anew without an index: what is near stays, what is far is for whoever reads the
+    /// journal again. Answers what is near.
+    pub(crate) fn lose_index(&mut self) -> BTreeSet<MessageId> {
+        let Self { messages, leases, fence, .. } = std::mem::take(self);
+        (self.leases, self.fence) = (leases, fence);
+        for (id, mut live) in messages {
+            live.indexed = None;
+            self.tally.add(&live);
+            for (lane, slot) in waiting(id, &live) {
+                self.due.insert(&lane, slot);
+            }
+            self.dirty.insert(id, Dirty { passed: 1, indexed: false });
+            self.messages.insert(id, live);
+        }
+        self.messages.keys().copied().collect()
+    }
+
+    /// Forgets a message that is over although no fact says so any more.
+    pub(crate) fn forget(&mut self, id: MessageId) {
+        self.finish(id);
+    }
+}
+
+/// Changes that keep counts and queues true.
 impl State {
     fn insert(&mut self, id: MessageId, live: Live) {
         self.finish(id);
-        self.dirty.insert(id, 0);
-        self.bases.entry(live.base.segment).or_default().insert(id);
-        for (place, parcel) in live.parcels.iter().enumerate().filter(|(_, p)| p.is_waiting()) {
-            let state = &parcel.state;
-            self.due.insert(&state.next_hop, state.due, parcel_id(id, place));
+        self.dirty.entry(id).or_default();
+        self.tally.add(&live);
+        for (lane, slot) in waiting(id, &live) {
+            self.due.insert(&lane, slot);
         }
         self.messages.insert(id, live);
     }
@@ -450,12 +288,12 @@ impl State {
         seq: u64,
         position: Position,
         id: MessageId,
-        size: u64,
+        info: &MessageInfo,
         place: Place,
         parcels: Vec<ParcelState>,
     ) {
         if !self.messages.contains_key(&id) {
-            self.insert(id, Live::at(seq, position, size, place, parcels, None));
+            self.insert(id, Live::at(seq, position, info, place, parcels, None));
             return;
         }
         self.moved(seq, position, id);
@@ -485,26 +323,28 @@ impl State {
         if live.has_stayed() {
             live.fresh = None;
         }
-        self.dirty.entry(id).or_insert(0);
+        self.dirty.entry(id).or_default();
         let over = !live.parcels.iter().any(LiveParcel::has_pending);
         if over { self.finish(id) } else { None }
     }
 
-    /// Changes a parcel and where it stands in the queues.
+    /// Changes a parcel, how it is counted, and where it stands in the queues.
     fn edit(&mut self, id: ParcelId, change: impl FnOnce(&mut LiveParcel)) {
-        let live = self.messages.get_mut(&id.message);
-        let Some(parcel) = live.and_then(|live| live.parcels.get_mut(id.number as usize)) else {
-            return;
-        };
+        let Some(live) = self.messages.get_mut(&id.message) else { return };
+        let (size, group) = (live.size, group(live));
+        let Some(parcel) = live.parcels.get_mut(id.number as usize) else { return };
+        let lane = LaneKey { group, hop: parcel.state.next_hop.clone() };
         if parcel.is_waiting() {
-            self.due.remove(&parcel.state.next_hop, parcel.state.due, id);
+            self.due.remove(&lane, (parcel.state.due, id));
         }
         if let Some((_, until)) = parcel.lease {
             self.leases.remove(&(until, id));
         }
+        self.tally.remove_parcel(parcel, size);
         change(parcel);
+        self.tally.add_parcel(parcel, size);
         if parcel.is_waiting() {
-            self.due.insert(&parcel.state.next_hop, parcel.state.due, id);
+            self.due.insert(&lane, (parcel.state.due, id));
         }
         if let Some((_, until)) = parcel.lease {
             self.leases.insert((until, id));
@@ -513,40 +353,40 @@ impl State {
 
     fn finish(&mut self, id: MessageId) -> Option<Finished> {
         let live = self.messages.remove(&id)?;
+        for (lane, slot) in waiting(id, &live) {
+            self.due.remove(&lane, slot);
+        }
         for (place, parcel) in live.parcels.iter().enumerate() {
-            let id = parcel_id(id, place);
-            if parcel.is_waiting() {
-                self.due.remove(&parcel.state.next_hop, parcel.state.due, id);
-            }
             if let Some((_, until)) = parcel.lease {
-                self.leases.remove(&(until, id));
+                self.leases.remove(&(until, parcel_id(id, place)));
             }
         }
-        self.unbase(live.base.segment, id);
-        self.dirty.insert(id, 0);
+        self.tally.remove(&live);
+        // What never came to the index need not be taken out of it.
+        if live.indexed.is_some() || self.writing.contains(&id) {
+            self.dirty.insert(id, Dirty { passed: 0, indexed: live.indexed.is_some() });
+        } else {
+            self.dirty.remove(&id);
+        }
         Some(Finished { id, place: live.place })
-    }
-
-    fn unbase(&mut self, segment: u64, id: MessageId) {
-        if let Some(ids) = self.bases.get_mut(&segment) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.bases.remove(&segment);
-            }
-        }
     }
 }
 
-impl Live {
-    fn at(
-        seq: u64,
-        base: Position,
-        size: u64,
-        place: Place,
-        parcels: Vec<ParcelState>,
-        fresh: Option<Fresh>,
-    ) -> Self {
-        let parcels = parcels.into_iter().map(LiveParcel::new).collect();
-        Self { base, base_seq: seq, seq, size, place, parcels, busy: 0, fresh }
-    }
+fn group(live: &Live) -> GroupKey {
+    GroupKey { flow: live.whose.flow, priority: live.whose.priority }
+}
+
+/// Where a message's parcels wait.
+fn waiting(id: MessageId, live: &Live) -> impl Iterator<Item = (LaneKey, Slot)> {
+    let group = group(live);
+    let parcels = live.parcels.iter().enumerate().filter(|(_, parcel)| parcel.is_waiting());
+    parcels.map(move |(place, parcel)| {
+        let lane = LaneKey { group, hop: parcel.state.next_hop.clone() };
+        (lane, (parcel.state.due, parcel_id(id, place)))
+    })
+}
+
+/// The lanes and slots of a message, for the index.
+pub(crate) fn slots(id: MessageId, live: &Live) -> Vec<(LaneKey, Slot)> {
+    waiting(id, live).collect()
 }

@@ -8,7 +8,7 @@ use merpati_journal::{Disk, DiskFile};
 use merpati_store::MemoryStore;
 use merpati_testkit::disk::SimDisk;
 
-use crate::open::{Options, Places, Report, open_on};
+use crate::open::{OpenIndex, Options, Places, Report, open_on};
 use crate::spool::DiskSpool;
 
 mod crash;
@@ -69,6 +69,7 @@ fn options() -> Options {
         small_body: 300,
         memory: 1 << 20,
         min_free: 0,
+        resident: 0,
         checkpoint_every: Duration::from_secs(3600),
         journal,
         ..Options::default()
@@ -80,8 +81,12 @@ fn try_open(
     index: &MemoryStore,
 ) -> Result<(DiskSpool, Report), crate::open::OpenError> {
     let part = |prefix| Arc::new(Part { disk: disk.clone(), prefix });
-    let places = Places { journal: part("j-"), bodies: part("b-"), index: Arc::new(index.clone()) };
-    open_on(places, options())
+    let index = index.clone();
+    let index: OpenIndex = Box::new(move |_| Ok(Arc::new(index.clone())));
+    let places = Places { journal: part("j-"), bodies: part("b-"), index };
+    let spool = open_on(places, options())?;
+    let report = Report::clone(&*spool.inner().whole.wait());
+    Ok((spool, report))
 }
 
 fn open(disk: &SimDisk, index: &MemoryStore) -> (DiskSpool, Report) {

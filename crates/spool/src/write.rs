@@ -133,6 +133,11 @@ impl SpoolWriter for Writer {
             let error = std::io::Error::other("a message without recipients");
             return Err(SpoolError::Unavailable(error));
         }
+        if let Some(key) = message.origin.repeat
+            && let Some(first) = self.inner.core().repeats.first(key, message.arrived)
+        {
+            return Ok(Committed::Repeat(first));
+        }
         let (size, memory) = self.finish().await?;
         let info = Arc::new(MessageInfo { message, size });
         let place = if memory.is_some() { Place::Inline } else { Place::File };

@@ -16,7 +16,7 @@ pub use sled::{Options, SledStore};
 pub const MAX_KEY: usize = 1024;
 
 /// The longest value, in octets: what is bigger belongs elsewhere.
-pub const MAX_VALUE: usize = 16 << 10;
+pub const MAX_VALUE: usize = 64 << 10;
 
 /// Named spaces of ordered keys.
 pub trait Store: Send + Sync {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use merpati_journal::{Entry, Group, Log, Options, Preparation, Record, Recovery};
+use merpati_journal::{Entry, Group, Log, Options, Record, Recovery};
 use merpati_testkit::disk::{Fault, Random, SimDisk};
 
 const OPTIONS: Options = Options {
@@ -15,7 +15,6 @@ const OPTIONS: Options = Options {
     max_group: 1 << 20,
     max_queued: 1 << 20,
     replay_from: 0,
-    spares: 2,
     salt: 7,
 };
 
@@ -56,24 +55,18 @@ impl Model {
     fn run(&mut self, log: &mut Log, from: u64, steps: u64, seed: u64) {
         let mut random = Random(seed);
         let mut number = from;
-        let mut made = None;
         for _ in 0..steps {
-            match random.below(10) {
-                0..5 => {
+            match random.below(8) {
+                0..4 => {
                     let batch: Vec<u64> = (number..=number + random.below(3)).collect();
                     number += batch.len() as u64;
                     self.write(log, &batch);
                 }
-                5..8 => {
+                4..7 => {
                     let _ = log.sync();
                     self.note_synced(log);
                 }
-                8 => self.remove_oldest(log),
-                // The next segment is made by another thread, or that is done now.
-                _ => match made.take() {
-                    Some(made) => log.prepared(made),
-                    None => made = log.preparation().map(Preparation::run),
-                },
+                _ => self.remove_oldest(log),
             }
         }
     }
@@ -193,7 +186,7 @@ fn run(seed: u64, fault: Option<(u64, Fault)>) -> (SimDisk, Model) {
     for restart in 0..3 {
         let opened = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
         let Ok((mut log, _)) = opened else { continue };
-        model.run(&mut log, 1000 * restart, 24, seed + restart);
+        model.run(&mut log, 1000 * restart, 18, seed + restart);
         // What only was written may be synced by the next recovery: it may be there.
         for fate in model.fates.values_mut().filter(|fate| **fate == Fate::Written) {
             *fate = Fate::Failed;

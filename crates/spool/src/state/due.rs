@@ -1,25 +1,158 @@
-//! Which parcels are due when, so that no next hop hides another.
+//! Which parcels are due when: fair between senders, and no next hop hides another.
+//!
+//! Parcels of one sender and priority form a *group*, and within it those of one
+//! next hop a *lane*. What is due soon is in memory; of the rest a lane knows
+//! only how many there are and from when on, and asks for the next of them when
+//! it comes to that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use merpati_plugin::spool::{NextHop, NextHops, ParcelId};
+use merpati_plugin::spool::{Flow, NextHop, NextHops, ParcelId};
 use merpati_types::{MessageId, Timestamp};
 
-/// Parcels by next hop and due time, and next hops by their earliest parcel.
+/// The most lanes that are asked to be filled from the index at once.
+const WANTED: usize = 16;
+
+/// A sender's mail of one priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct GroupKey {
+    pub(crate) flow: Flow,
+    pub(crate) priority: i8,
+}
+
+/// A group's mail for one next hop.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey {
+    pub(crate) group: GroupKey,
+    pub(crate) hop: NextHop,
+}
+
+/// When a parcel is due, and which: the order within a lane.
+pub(crate) type Slot = (Timestamp, ParcelId);
+
+/// What may be leased, and which lanes need more of theirs in memory first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) parcels: Vec<ParcelId>,
+    pub(crate) wanted: Vec<LaneKey>,
+}
+
+/// All parcels that wait, by group and lane.
 #[derive(Debug, Default)]
 pub(crate) struct DueQueue {
-    hops: BTreeMap<NextHop, BTreeSet<(Timestamp, ParcelId)>>,
+    groups: BTreeMap<GroupKey, Group>,
+    /// Groups by their earliest parcel.
+    order: BTreeSet<(Timestamp, GroupKey)>,
+    /// The service given so far: no group that comes anew begins below it.
+    served: u64,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    /// The service it has had.
+    served: u64,
+    lanes: BTreeMap<NextHop, Lane>,
+    /// Lanes by their earliest parcel.
     order: BTreeSet<(Timestamp, NextHop)>,
 }
 
+#[derive(Debug, Default)]
+struct Lane {
+    near: BTreeSet<Slot>,
+    far: Option<Far>,
+}
+
+/// Parcels of a lane that are in the index only.
+#[derive(Debug, Clone, Copy)]
+struct Far {
+    count: u64,
+    /// None of them comes before this.
+    from: Slot,
+}
+
+impl GroupKey {
+    /// What one of its parcels counts as service: the less, the more of them come to their
+    /// turn. From lowest to highest priority the shares are as 1 to 512.
+    fn cost(self) -> u64 {
+        1 << ((9 - i32::from(self.priority.clamp(-9, 9))) / 2)
+    }
+}
+
+impl Lane {
+    fn head(&self) -> Option<Timestamp> {
+        let near = self.near.first().map(|slot| slot.0);
+        near.into_iter().chain(self.far.map(|far| far.from.0)).min()
+    }
+}
+
+impl Group {
+    fn head(&self) -> Option<Timestamp> {
+        self.order.first().map(|(due, _)| *due)
+    }
+}
+
 impl DueQueue {
-    pub(crate) fn insert(&mut self, hop: &NextHop, due: Timestamp, parcel: ParcelId) {
-        self.change(hop, |parcels| parcels.insert((due, parcel)));
+    pub(crate) fn insert(&mut self, lane: &LaneKey, slot: Slot) {
+        self.change(lane, |lane| {
+            lane.near.insert(slot);
+        });
     }
 
-    pub(crate) fn remove(&mut self, hop: &NextHop, due: Timestamp, parcel: ParcelId) {
-        self.change(hop, |parcels| parcels.remove(&(due, parcel)));
+    pub(crate) fn remove(&mut self, lane: &LaneKey, slot: Slot) {
+        self.change(lane, |lane| {
+            lane.near.remove(&slot);
+        });
+    }
+
+    /// Notes a parcel that is in the index only.
+    pub(crate) fn add_far(&mut self, lane: &LaneKey, slot: Slot) {
+        self.change(lane, |lane| {
+            let far = lane.far.get_or_insert(Far { count: 0, from: slot });
+            far.count += 1;
+            far.from = far.from.min(slot);
+        });
+    }
+
+    /// Notes that such a parcel is in memory now, or over.
+    pub(crate) fn remove_far(&mut self, lane: &LaneKey) {
+        self.change(lane, |lane| {
+            lane.far = lane.far.and_then(|far| {
+                let count = far.count.checked_sub(1).filter(|count| *count > 0)?;
+                Some(Far { count, ..far })
+            });
+        });
+    }
+
+    /// Notes that none of the far ones comes before this.
+    pub(crate) fn advance_far(&mut self, lane: &LaneKey, from: Slot) {
+        self.change(lane, |lane| {
+            if let Some(far) = &mut lane.far {
+                far.from = far.from.max(from);
+            }
+        });
+    }
+
+    /// Where a lane's far parcels begin, if it has any.
+    pub(crate) fn far_from(&self, lane: &LaneKey) -> Option<Slot> {
+        Some(self.groups.get(&lane.group)?.lanes.get(&lane.hop)?.far?.from)
+    }
+
+    /// Takes over all that another holds.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for (group, theirs) in other.groups {
+            for (hop, theirs) in theirs.lanes {
+                self.change(&LaneKey { group, hop }, |lane| {
+                    lane.near.extend(theirs.near);
+                    lane.far = match (lane.far, theirs.far) {
+                        (Some(a), Some(b)) => {
+                            Some(Far { count: a.count + b.count, from: a.from.min(b.from) })
+                        }
+                        (a, b) => a.or(b),
+                    };
+                });
+            }
+        }
     }
 
     /// The earliest moment anything is due.
@@ -29,126 +162,162 @@ impl DueQueue {
 
     /// The earliest moment later than `after` at which anything is due.
     pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let first = ParcelId { message: MessageId::from_u64(u64::MAX), number: u32::MAX };
-        let later = (Bound::Excluded((after, first)), Bound::Unbounded);
-        self.hops.values().filter_map(|parcels| parcels.range(later).next()).map(|p| p.0).min()
+        let last = ParcelId { message: MessageId::from_u64(u64::MAX), number: u32::MAX };
+        let later = (Bound::Excluded((after, last)), Bound::Unbounded);
+        let lanes = self.groups.values().flat_map(|group| group.lanes.values());
+        let next = |lane: &Lane| {
+            let near = lane.near.range(later).next().map(|slot| slot.0);
+            let far = lane.far.map(|far| far.from.0).filter(|from| *from > after);
+            near.into_iter().chain(far).min()
+        };
+        lanes.filter_map(next).min()
     }
 
-    /// At most `most` parcels due at `now`, the earliest first; they stay in the queue.
-    pub(crate) fn due(&self, now: Timestamp, hops: &NextHops, most: usize) -> Vec<ParcelId> {
-        // A merge over the next hops: the earliest of each, then the next of the one taken.
-        let mut heads: BTreeSet<(Timestamp, ParcelId, &NextHop)> = BTreeSet::new();
-        let mut found = Vec::new();
-        let mut waiting = self.candidates(now, hops).into_iter().peekable();
-        while found.len() < most {
-            while let Some((due, hop, parcel)) =
-                waiting.next_if(|(due, ..)| heads.first().is_none_or(|head| *due <= head.0))
-            {
-                heads.insert((due, parcel, hop));
+    /// At most `most` parcels due at `now`; they stay in the queue.
+    ///
+    /// Groups share by what they were served before and by priority; within a group the
+    /// earliest comes first.
+    pub(crate) fn due(&mut self, now: Timestamp, hops: &NextHops, most: usize) -> Found {
+        let listed: BTreeSet<&NextHop> = match hops {
+            NextHops::All => BTreeSet::new(),
+            NextHops::Only(hops) | NextHops::Except(hops) => hops.iter().collect(),
+        };
+        let choice = Choice { now, hops, listed };
+        let mut found = Found::default();
+        let mut turns: BTreeSet<(u64, Timestamp, GroupKey)> = BTreeSet::new();
+        let mut walks: BTreeMap<GroupKey, Walk<'_>> = BTreeMap::new();
+        for (due, key) in self.order.iter().take_while(|(due, _)| *due <= now) {
+            let group = &self.groups[key];
+            walks.insert(*key, Walk::new(group, &choice));
+            turns.insert((group.served.max(self.served), *due, *key));
+        }
+        let mut served = Vec::new();
+        while found.parcels.len() < most {
+            let Some((turn, due, key)) = turns.pop_first() else { break };
+            let Some(walk) = walks.get_mut(&key) else { break };
+            match walk.step(now) {
+                Step::Parcel(parcel) => {
+                    found.parcels.push(parcel);
+                    turns.insert((turn + key.cost(), due, key));
+                    served.push((key, turn));
+                }
+                Step::Wanted(hop) => {
+                    if found.wanted.len() < WANTED {
+                        found.wanted.push(LaneKey { group: key, hop: hop.clone() });
+                    }
+                    turns.insert((turn, due, key));
+                }
+                Step::End => {}
             }
-            let Some((due, parcel, hop)) = heads.pop_first() else { break };
-            found.push(parcel);
-            let after = (Bound::Excluded((due, parcel)), Bound::Unbounded);
-            if let Some(&(due, parcel)) = self.hops[hop].range(after).next()
-                && due <= now
-            {
-                heads.insert((due, parcel, hop));
+        }
+        drop(walks);
+        for (key, turn) in served {
+            self.served = self.served.max(turn);
+            if let Some(group) = self.groups.get_mut(&key) {
+                group.served = turn + key.cost();
             }
         }
         found
     }
 
-    /// The earliest parcel of each next hop that is asked for and due, in order of time.
-    fn candidates<'a>(
-        &'a self,
-        now: Timestamp,
-        hops: &NextHops,
-    ) -> Vec<(Timestamp, &'a NextHop, ParcelId)> {
-        let head = |hop: &NextHop| {
-            let (hop, parcels) = self.hops.get_key_value(hop)?;
-            let (due, parcel) = parcels.first()?;
-            (*due <= now).then_some((*due, hop, *parcel))
-        };
-        let due = self.order.iter().take_while(|(due, _)| *due <= now).map(|(_, hop)| hop);
-        match hops {
-            NextHops::All => due.filter_map(head).collect(),
-            NextHops::Except(hops) => {
-                let except: BTreeSet<&NextHop> = hops.iter().collect();
-                due.filter(|hop| !except.contains(hop)).filter_map(head).collect()
-            }
-            NextHops::Only(hops) => {
-                let only: BTreeSet<&NextHop> = hops.iter().collect();
-                let mut found: Vec<_> = only.into_iter().filter_map(head).collect();
-                found.sort();
-                found
-            }
-        }
-    }
-
-    fn change(
-        &mut self,
-        hop: &NextHop,
-        change: impl FnOnce(&mut BTreeSet<(Timestamp, ParcelId)>) -> bool,
-    ) {
-        let parcels = self.hops.entry(hop.clone()).or_default();
-        let before = parcels.first().map(|(due, _)| *due);
-        change(parcels);
-        let after = parcels.first().map(|(due, _)| *due);
-        if parcels.is_empty() {
-            self.hops.remove(hop);
+    fn change(&mut self, key: &LaneKey, change: impl FnOnce(&mut Lane)) {
+        let group = self.groups.entry(key.group).or_default();
+        let group_before = group.head();
+        let lane = group.lanes.entry(key.hop.clone()).or_default();
+        let before = lane.head();
+        change(lane);
+        let after = lane.head();
+        if after.is_none() {
+            group.lanes.remove(&key.hop);
         }
         if before != after {
-            before.map(|due| self.order.remove(&(due, hop.clone())));
-            after.map(|due| self.order.insert((due, hop.clone())));
+            before.map(|due| group.order.remove(&(due, key.hop.clone())));
+            after.map(|due| group.order.insert((due, key.hop.clone())));
         }
+        let group_after = group.head();
+        if group_before != group_after {
+            group_before.map(|due| self.order.remove(&(due, key.group)));
+            group_after.map(|due| self.order.insert((due, key.group)));
+        }
+        if group_after.is_none() {
+            self.groups.remove(&key.group);
+        }
+    }
+}
+
+/// Which lanes are asked for.
+struct Choice<'a> {
+    now: Timestamp,
+    hops: &'a NextHops,
+    listed: BTreeSet<&'a NextHop>,
+}
+
+impl Choice<'_> {
+    fn takes(&self, hop: &NextHop) -> bool {
+        match self.hops {
+            NextHops::All => true,
+            NextHops::Only(_) => self.listed.contains(hop),
+            NextHops::Except(_) => !self.listed.contains(hop),
+        }
+    }
+}
+
+enum Step<'a> {
+    Parcel(ParcelId),
+    /// What comes next in this lane is not in memory.
+    Wanted(&'a NextHop),
+    End,
+}
+
+/// A merge over the lanes of a group: the earliest of each, then the next of the one taken.
+struct Walk<'a> {
+    group: &'a Group,
+    /// Lanes that have not been begun, in order of time.
+    waiting: std::iter::Peekable<Box<dyn Iterator<Item = &'a (Timestamp, NextHop)> + 'a>>,
+    heads: BTreeSet<(Timestamp, Head, &'a NextHop)>,
+}
+
+/// What a lane has next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Head {
+    Near(ParcelId),
+    Far,
+}
+
+impl<'a> Walk<'a> {
+    fn new(group: &'a Group, choice: &'a Choice<'a>) -> Self {
+        let lanes = group.order.iter().take_while(|(due, _)| *due <= choice.now);
+        let lanes = lanes.filter(|(_, hop)| choice.takes(hop));
+        let waiting: Box<dyn Iterator<Item = _>> = Box::new(lanes);
+        Self { group, waiting: waiting.peekable(), heads: BTreeSet::new() }
+    }
+
+    fn step(&mut self, now: Timestamp) -> Step<'a> {
+        let heads = &mut self.heads;
+        while let Some((_, hop)) =
+            self.waiting.next_if(|(due, _)| heads.first().is_none_or(|head| *due <= head.0))
+        {
+            let lane = &self.group.lanes[hop];
+            let near = lane.near.first().map(|(due, parcel)| (*due, Head::Near(*parcel)));
+            let far = lane.far.map(|far| (far.from.0, Head::Far));
+            heads.extend(
+                near.into_iter()
+                    .chain(far)
+                    .filter(|(due, _)| *due <= now)
+                    .map(|(due, head)| (due, head, hop)),
+            );
+        }
+        let Some((due, head, hop)) = heads.pop_first() else { return Step::End };
+        let Head::Near(parcel) = head else { return Step::Wanted(hop) };
+        let after = (Bound::Excluded((due, parcel)), Bound::Unbounded);
+        if let Some(&(due, parcel)) = self.group.lanes[hop].near.range(after).next()
+            && due <= now
+        {
+            heads.insert((due, Head::Near(parcel), hop));
+        }
+        Step::Parcel(parcel)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parcel(number: u64) -> ParcelId {
-        ParcelId { message: MessageId::from_u64(number), number: 0 }
-    }
-
-    fn hop(name: &str) -> NextHop {
-        NextHop::from_text(name)
-    }
-
-    #[test]
-    fn the_earliest_come_first_across_next_hops_and_within_a_filter() {
-        let mut queue = DueQueue::default();
-        for (name, due, number) in
-            [("a", 5, 1), ("a", 1, 2), ("b", 2, 3), ("b", 9, 4), ("c", 3, 5), ("a", 1, 6)]
-        {
-            queue.insert(&hop(name), Timestamp::from_millis(due), parcel(number));
-        }
-        let only = |names: &[&str]| NextHops::Only(names.iter().map(|name| hop(name)).collect());
-        let except =
-            |names: &[&str]| NextHops::Except(names.iter().map(|name| hop(name)).collect());
-        let cases: [(i64, NextHops, usize, &[u64]); 8] = [
-            (9, NextHops::All, 9, &[2, 6, 3, 5, 1, 4]),
-            (3, NextHops::All, 9, &[2, 6, 3, 5]),
-            (9, NextHops::All, 3, &[2, 6, 3]),
-            (0, NextHops::All, 9, &[]),
-            (9, except(&["a"]), 9, &[3, 5, 4]),
-            (9, only(&["b", "a", "b"]), 3, &[2, 6, 3]),
-            (9, only(&["c", "z"]), 9, &[5]),
-            (9, NextHops::All, 0, &[]),
-        ];
-        for (now, hops, most, expected) in cases {
-            let expected: Vec<ParcelId> = expected.iter().map(|&number| parcel(number)).collect();
-            assert_eq!(queue.due(Timestamp::from_millis(now), &hops, most), expected, "{hops:?}");
-        }
-        assert_eq!(queue.earliest(), Some(Timestamp::from_millis(1)));
-        assert_eq!(queue.next_after(Timestamp::from_millis(1)), Some(Timestamp::from_millis(2)));
-        queue.remove(&hop("a"), Timestamp::from_millis(1), parcel(2));
-        queue.remove(&hop("a"), Timestamp::from_millis(1), parcel(6));
-        assert_eq!(queue.earliest(), Some(Timestamp::from_millis(2)));
-        for (name, due, number) in [("a", 5, 1), ("b", 2, 3), ("b", 9, 4), ("c", 3, 5)] {
-            queue.remove(&hop(name), Timestamp::from_millis(due), parcel(number));
-        }
-        assert_eq!((queue.earliest(), queue.hops.len()), (None, 0));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use merpati_plugin::spool::{MessageInfo, Parcel, ParcelId, ParcelState as Seen, RecipientResult};
 use merpati_types::Timestamp;
 
-use crate::fact::{Mark, ParcelState, cut};
+use crate::fact::{Mark, ParcelState, cut_reason};
 
 /// A parcel and the lease it is under.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ impl LiveParcel {
         Self { state, lease: None, settling: false }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         !self.state.pending.is_empty() && self.state.held.is_none() && self.lease.is_none()
     }
 
@@ -52,7 +52,7 @@ impl LiveParcel {
         }
     }
 
-    pub(super) fn has_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         !self.state.pending.is_empty()
     }
 
@@ -73,7 +73,7 @@ impl LiveParcel {
             RecipientResult::Delivered | RecipientResult::Failed { .. } => None,
         });
         if let Some(reason) = reasons.next_back() {
-            state.last_reason = Some(cut(reason).to_owned());
+            state.last_reason = Some(cut_reason(reason).to_owned());
         }
         (self.lease, self.settling) = (None, false);
     }

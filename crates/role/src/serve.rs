@@ -72,13 +72,16 @@ fn open_spool(config: &RoleConfig) -> Result<DiskSpool, Fatal> {
         ..merpati_spool::Options::default()
     };
     let directory = &config.spool.path;
-    match DiskSpool::open(directory, options) {
-        Ok((spool, report)) => {
-            tracing::info!(directory = %directory.display(), ?report, "spool opened");
-            Ok(spool)
-        }
-        Err(error) => Err(Fatal::Spool(format!("spool {}: {error}", directory.display()))),
-    }
+    DiskSpool::start(directory, options)
+        .map_err(|error| Fatal::Spool(format!("spool {}: {error}", directory.display())))
+}
+
+/// Says what was found in the spool, once it has been read; mail is taken meanwhile.
+fn tell_what_is_there(spool: Arc<DiskSpool>) {
+    tokio::spawn(async move {
+        let report = spool.whole().await;
+        tracing::info!(?report, "spool read");
+    });
 }
 
 async fn run(
@@ -88,7 +91,9 @@ async fn run(
     sockets: Vec<(usize, StdListener)>,
     spool: DiskSpool,
 ) -> Result<(), Fatal> {
-    let spool: Arc<dyn Spool> = Arc::new(spool);
+    let spool = Arc::new(spool);
+    tell_what_is_there(Arc::clone(&spool));
+    let spool: Arc<dyn Spool> = spool;
     let metrics = Arc::new(Metrics::new());
     let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog), Arc::clone(&metrics) as _];
     observers.extend(role.observers.iter().cloned());

@@ -34,8 +34,18 @@ pub(crate) struct SegmentEnd {
     /// The largest key any record in an older segment ever had; in the far end of a
     /// sealed segment those of this one count too.
     pub(crate) highest_key: u64,
-    /// Where the table of contents is, in the far end of a sealed segment.
-    pub(crate) toc: Option<Toc>,
+    pub(crate) state: State,
+}
+
+/// How far a segment has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It may hold records. The near end of a sealed one says so still.
+    Begun,
+    /// It is closed, and this is its table of contents; only in the far end.
+    Sealed(Toc),
+    /// It was made before it was needed: its numbers mean nothing yet.
+    Prepared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +65,33 @@ impl SegmentEnd {
         out[32..40].copy_from_slice(&self.previous.to_le_bytes());
         out[40..48].copy_from_slice(&self.salt.to_le_bytes());
         out[48..56].copy_from_slice(&self.highest_key.to_le_bytes());
-        if let Some(toc) = self.toc {
-            out[14] = 1;
-            out[56..64].copy_from_slice(&toc.offset.to_le_bytes());
-            out[64..68].copy_from_slice(&toc.count.to_le_bytes());
-            out[68..72].copy_from_slice(&toc.crc.to_le_bytes());
+        match self.state {
+            State::Begun => {}
+            State::Sealed(toc) => {
+                out[14] = 1;
+                out[56..64].copy_from_slice(&toc.offset.to_le_bytes());
+                out[64..68].copy_from_slice(&toc.count.to_le_bytes());
+                out[68..72].copy_from_slice(&toc.crc.to_le_bytes());
+            }
+            State::Prepared => out[14] = 2,
         }
         let crc = crc32fast::hash(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
+    /// The table of contents, in the far end of a sealed segment.
+    pub(crate) fn toc(&self) -> Option<Toc> {
+        match self.state {
+            State::Sealed(toc) => Some(toc),
+            State::Begun | State::Prepared => None,
+        }
+    }
+
     /// The number of the last record, in the far end of a sealed segment.
     pub(crate) fn last(&self) -> Option<u64> {
         // Numbers rise by one within a segment, and one with damage is never sealed.
-        self.toc.map(|toc| self.first + u64::from(toc.count) - 1)
+        self.toc().map(|toc| self.first + u64::from(toc.count) - 1)
     }
 
     pub(crate) fn decode(bytes: &[u8; END]) -> Result<Self, BadEnd> {
@@ -82,18 +104,23 @@ impl SegmentEnd {
         if version != VERSION {
             return Err(BadEnd::Version(version));
         }
-        let toc = (bytes[14] == 1).then(|| Toc {
-            offset: u64_at(bytes, 56),
-            count: u32_at(bytes, 64),
-            crc: u32_at(bytes, 68),
-        });
+        let state = match bytes[14] {
+            0 => State::Begun,
+            1 => State::Sealed(Toc {
+                offset: u64_at(bytes, 56),
+                count: u32_at(bytes, 64),
+                crc: u32_at(bytes, 68),
+            }),
+            2 => State::Prepared,
+            _ => return Err(BadEnd::Damaged),
+        };
         Ok(Self {
             id: u64_at(bytes, 16),
             first: u64_at(bytes, 24),
             previous: u64_at(bytes, 32),
             salt: u64_at(bytes, 40),
             highest_key: u64_at(bytes, 48),
-            toc,
+            state,
         })
     }
 }
@@ -229,9 +256,22 @@ pub(crate) fn segment_name(id: u64) -> String {
     format!("{id:016x}.seg")
 }
 
+/// The name of a file that was a segment and is kept to become another.
+pub(crate) fn spare_name(id: u64) -> String {
+    format!("{id:016x}{SPARE}")
+}
+
+/// How the names of spare files end.
+pub(crate) const SPARE: &str = ".spare";
+
 /// The segment a file name stands for.
 pub(crate) fn segment_id(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".seg")?;
+    id_before(name, ".seg")
+}
+
+/// The segment with this name, or that a spare file once was.
+pub(crate) fn id_before(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     let plain = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
@@ -286,7 +326,7 @@ mod tests {
             previous: 9,
             salt: 77,
             highest_key: 0x5678,
-            toc: Some(Toc { offset: 640, count: 2, crc: 5 }),
+            state: State::Sealed(Toc { offset: 640, count: 2, crc: 5 }),
         };
         assert_eq!(SegmentEnd::decode(&end.encode()), Ok(end));
         assert_eq!(end.last(), Some(11));

@@ -10,6 +10,7 @@ mod log;
 mod reader;
 mod record;
 mod recovery;
+mod spare;
 mod ticket;
 
 pub use committer::{Counts, Durability, Journal};
@@ -19,4 +20,5 @@ pub use log::{Log, Options};
 pub use reader::Reader;
 pub use record::{Appended, Content, Entry, Group, Position, Record};
 pub use recovery::{Damage, Recovery, Torn};
+pub use spare::{Preparation, Prepared};
 pub use ticket::Ticket;

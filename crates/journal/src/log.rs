@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
 use crate::format::{
-    ALIGN, END, ENTRY, HEADER, RecordHeader, SegmentEnd, Toc, TocEntry, segment_name,
+    ALIGN, END, ENTRY, HEADER, RecordHeader, SegmentEnd, State, Toc, TocEntry, segment_name,
+    spare_name,
 };
 use crate::reader::Reader;
 use crate::record::{Appended, Entry, Group, Position};
 use crate::recovery::{self, Recovery};
+use crate::spare::{Preparation, Prepared, Spare, write_ends};
 
 /// How a journal is laid out and how much it may hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,9 @@ pub struct Options {
     /// them from elsewhere or [replays](crate::Reader::replay) them later; 0 by
     /// default. Of sealed segments with none to tell only the ends are read.
     pub replay_from: u64,
+    /// Files of removed segments that are kept to be used again; 2 by default. Blocks
+    /// that were written before are quicker to sync.
+    pub spares: usize,
     /// The salt of a new journal's checksums; unpredictable by default, so that
     /// no body can be made to look like a record.
     pub salt: u64,
@@ -43,6 +48,7 @@ impl Default for Options {
             max_group: 64 << 20,
             max_queued: 16 << 20,
             replay_from: 0,
+            spares: 2,
             salt: RandomState::new().hash_one(std::process::id()),
         }
     }
@@ -58,8 +64,17 @@ pub struct Log {
     salt: u64,
     reader: Reader,
     active: Option<Active>,
+    /// The segment after it, if it was made ahead.
+    prepared: Option<Prepared>,
+    /// Whether somebody makes it now.
+    preparing: bool,
+    spares: Vec<Spare>,
+    /// Whether a segment that was removed may come back after a power cut.
+    unsure: bool,
     /// The id the next segment gets.
     next_segment: u64,
+    /// The id of the last segment that was begun, or nearly.
+    begun: u64,
     /// The sequence number the next record gets.
     next: u64,
     /// The last sequence number that is written and counts.
@@ -117,7 +132,12 @@ impl Log {
             salt,
             reader,
             active: None,
+            prepared: None,
+            preparing: false,
+            spares: Vec::new(),
+            unsure: false,
             next_segment: found.next_segment,
+            begun: 0,
             next: found.next,
             written: found.report.last,
             synced: found.report.last,
@@ -187,18 +207,14 @@ impl Log {
     /// # Errors
     /// As [`sync`](Self::sync).
     pub fn seal(&mut self) -> Result<(), AppendError> {
-        let Some(active) = &self.active else { return Ok(()) };
-        match write_toc(&*active.file, active.end, active.offset, active.size, &active.toc) {
-            Ok(()) => {
-                self.advance();
-                self.active = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.fail();
-                Err(error.into())
-            }
+        self.sync()?;
+        let Some(active) = self.active.take() else { return Ok(()) };
+        let Active { file, end, size, offset, toc } = active;
+        // Without a table all is there still: it is read from the front then.
+        if let Err(error) = write_toc(&*file, end, offset, size, &toc) {
+            tracing::warn!(%error, segment = end.id, "no table of contents could be written");
         }
+        Ok(())
     }
 
     /// Removes a segment that is no longer written to, durably.
@@ -209,12 +225,65 @@ impl Log {
         if self.active.as_ref().is_some_and(|active| active.end.id == segment) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the segment is in use"));
         }
-        if self.reader.remove(segment) {
-            self.disk.unlink(&segment_name(segment))?;
-            // An older segment must not outlive what a newer one says of it.
+        if self.reader.segments() == [segment] {
+            // Some segment must know the numbers to go on from.
+            self.begin_segment(self.options.segment_size)?;
+            let begun = self.active.as_ref().expect("it was just begun");
+            if let Err(error) = begun.file.sync_data() {
+                self.fail();
+                return Err(error);
+            }
+        }
+        // An older segment must not outlive what a newer one says of it.
+        if self.unsure {
             self.disk.sync_dir()?;
+            self.unsure = false;
+        }
+        let Some(file) = self.reader.remove(segment) else { return Ok(()) };
+        let name = segment_name(segment);
+        let keep = self.spares.len() < self.options.spares
+            && file.size().is_ok_and(|size| size == self.segment_size());
+        let spare = Spare { name: spare_name(segment), file };
+        let gone = match keep {
+            true => self.disk.rename(&name, &spare.name),
+            false => self.disk.unlink(&name),
+        };
+        if let Err(error) = gone {
+            self.reader.restore(segment, spare.file);
+            return Err(error);
+        }
+        self.unsure = true;
+        self.disk.sync_dir()?;
+        self.unsure = false;
+        // Before that the old name could have come back, so its contents had to stay.
+        if keep {
+            self.spares.push(spare);
         }
         Ok(())
+    }
+
+    /// What to do ahead of the next segment, on any thread, if there is anything.
+    ///
+    /// The result goes to [`prepared`](Self::prepared).
+    pub fn preparation(&mut self) -> Option<Preparation> {
+        if self.preparing || self.prepared.is_some() {
+            return None;
+        }
+        self.preparing = true;
+        Some(self.prepare(self.segment_size()))
+    }
+
+    /// Takes what a [`preparation`](Self::preparation) has come to.
+    pub fn prepared(&mut self, prepared: io::Result<Prepared>) {
+        self.preparing = false;
+        match prepared {
+            // Segments are used in the order of their names.
+            Ok(prepared) if prepared.id < self.begun => {
+                self.spares.push(prepared.into());
+            }
+            Ok(prepared) => self.prepared = Some(prepared),
+            Err(error) => tracing::warn!(%error, "no segment can be made ahead"),
+        }
     }
 
     /// The last sequence number that is on stable storage.
@@ -263,40 +332,53 @@ impl Log {
         }
         let toc = (group.records.len() * ENTRY) as u64;
         let least = 2 * END as u64 + group.span + toc.next_multiple_of(ALIGN);
-        let size = self.options.segment_size.max(least).next_multiple_of(4096);
-        let id = self.next_segment;
-        // A name is never used twice, even if making the file fails half-way.
-        self.next_segment += 1;
+        Ok(self.begin_segment(least)?)
+    }
+
+    /// Begins a segment with room for `least` octets. Its ends reach the disk with the first
+    /// record's sync: before that nobody relies on it.
+    fn begin_segment(&mut self, least: u64) -> io::Result<()> {
+        let made = match self.prepared.take_if(|prepared| prepared.size >= least) {
+            Some(prepared) => prepared,
+            None => {
+                let size = self.segment_size().max(least.next_multiple_of(4096));
+                let made = self.prepare(size).run()?;
+                // Segments are used in the order of their names.
+                self.spares.extend(self.prepared.take().map(Spare::from));
+                made
+            }
+        };
+        let Prepared { id, size, file } = made;
+        // What the ends of one say that fails half-way must stay true: it is the newest.
+        self.begun = id;
         let end = SegmentEnd {
             id,
             first: self.next,
             previous: self.synced,
             salt: self.salt,
             highest_key: self.highest_key,
-            toc: None,
+            state: State::Begun,
         };
-        let file = match self.create(&end, size) {
-            Ok(file) => file,
-            Err(error) => {
-                // What is left of it holds no record; recovery takes it away too.
-                let _ = self.disk.unlink(&segment_name(id));
-                return Err(error.into());
-            }
-        };
+        if let Err(error) = write_ends(&*file, size, &end) {
+            let _ = self.disk.unlink(&segment_name(id));
+            return Err(error);
+        }
         self.reader.insert(id, file.clone());
         self.active = Some(Active { file, end, size, offset: END as u64, toc: Vec::new() });
         Ok(())
     }
 
-    fn create(&self, end: &SegmentEnd, size: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.disk.create(&segment_name(end.id))?;
-        file.preallocate(size)?;
-        let bytes = end.encode();
-        file.write_at(0, &[IoSlice::new(&bytes)])?;
-        file.write_at(size - END as u64, &[IoSlice::new(&bytes)])?;
-        file.sync_data()?;
-        self.disk.sync_dir()?;
-        Ok(file)
+    fn prepare(&mut self, size: u64) -> Preparation {
+        let id = self.next_segment;
+        // A name is never used twice, even if making the file fails half-way.
+        self.next_segment += 1;
+        let spare = if size == self.segment_size() { self.spares.pop() } else { None };
+        Preparation { disk: self.disk.clone(), id, size, salt: self.salt, spare }
+    }
+
+    /// Octets of all but those segments that one group made larger.
+    fn segment_size(&self) -> u64 {
+        self.options.segment_size.next_multiple_of(4096)
     }
 
     /// Writes as many of the groups as the active segment takes, in one go.
@@ -365,9 +447,9 @@ fn slices<'a>(headers: &'a [[u8; HEADER]], groups: &'a [&'a Group]) -> Vec<IoSli
     out
 }
 
-/// Ends a segment: table of contents after the last record, then the far end.
+/// Ends a segment: table of contents after the last record, then the far end, synced.
 ///
-/// The table says that all it names is synced, so that must be so before it is written.
+/// The table says that all it names is synced, so that must be so already.
 pub(crate) fn write_toc(
     file: &dyn DiskFile,
     end: SegmentEnd,
@@ -375,11 +457,10 @@ pub(crate) fn write_toc(
     size: u64,
     entries: &[TocEntry],
 ) -> io::Result<()> {
-    file.sync_data()?;
     let table: Vec<u8> = entries.iter().flat_map(TocEntry::encode).collect();
     let toc = Toc { offset, count: entries.len() as u32, crc: crc32fast::hash(&table) };
     let highest_key = entries.iter().map(|entry| entry.key).fold(end.highest_key, u64::max);
-    let tail = SegmentEnd { toc: Some(toc), highest_key, ..end }.encode();
+    let tail = SegmentEnd { state: State::Sealed(toc), highest_key, ..end }.encode();
     file.write_at(offset, &[IoSlice::new(&table)])?;
     file.write_at(size - END as u64, &[IoSlice::new(&tail)])?;
     file.sync_data()

@@ -188,11 +188,16 @@ impl Reader {
 
     pub(crate) fn insert(&self, segment: u64, file: Arc<dyn DiskFile>) {
         self.newest.store(segment, Ordering::Release);
+        self.restore(segment, file);
+    }
+
+    /// Takes back what was removed.
+    pub(crate) fn restore(&self, segment: u64, file: Arc<dyn DiskFile>) {
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(segment, file);
     }
 
-    pub(crate) fn remove(&self, segment: u64) -> bool {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment).is_some()
+    pub(crate) fn remove(&self, segment: u64) -> Option<Arc<dyn DiskFile>> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&segment)
     }
 
     pub(crate) fn advance(&self, synced: u64) {

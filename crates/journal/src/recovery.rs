@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
-use crate::format::{TocEntry, segment_id, segment_name};
+use crate::format::{SPARE, TocEntry, id_before, segment_id, segment_name};
 use crate::log::write_toc;
 use crate::record::Entry;
 
@@ -85,14 +85,17 @@ pub(crate) fn run(
     from: u64,
     replay: &mut dyn FnMut(Entry),
 ) -> Result<Found, OpenError> {
-    let mut ids: Vec<u64> = disk.list()?.iter().filter_map(|name| segment_id(name)).collect();
+    let names = disk.list()?;
+    let mut ids: Vec<u64> = names.iter().filter_map(|name| segment_id(name)).collect();
     ids.sort_unstable();
-    let segments =
+    let all =
         ids.iter().map(|&id| Segment::open(disk, id)).collect::<Result<Vec<_>, OpenError>>()?;
+    let (unused, segments): (Vec<_>, Vec<_>) = all.into_iter().partition(|all| all.unused);
 
     let salt = segments.iter().find_map(Segment::end).map(|end| end.salt);
     let mut pass = Pass::new(disk, salt.unwrap_or(0), (from, u64::MAX), replay, &|_| false);
     let mut files = BTreeMap::new();
+    let mut empty: Vec<String> = unused.iter().map(|segment| segment_name(segment.id)).collect();
     for (index, segment) in segments.iter().enumerate() {
         // A later segment says how much of the older ones counts.
         let limit = limit(&segments[index..]);
@@ -101,23 +104,31 @@ pub(crate) fn run(
             let whole = pass.report.damage.len() == damage;
             settle(segment, &entries, end, whole, limit.map_or(pass.stated, |_| u64::MAX))?;
         }
-        if pass.report.records == records && pass.report.damage.len() == damage {
+        let idle = pass.report.records == records && pass.report.damage.len() == damage;
+        // The newest stays, even without records: it knows the numbers to go on from.
+        let knows = index + 1 == segments.len() && segment.end().is_some();
+        if idle && !knows {
             // It was being made, or first written to, when something ended the process.
-            disk.unlink(&segment_name(segment.id))?;
+            empty.push(segment_name(segment.id));
         } else {
             files.insert(segment.id, segment.file.clone());
         }
     }
-    if !segments.is_empty() {
-        disk.sync_dir()?;
-    }
     let highest = pass.highest;
     let mut report = pass.report;
     report.segments = files.keys().copied().collect();
+    let spare = |name: &&String| name.ends_with(SPARE);
+    for name in empty.iter().chain(names.iter().filter(spare)) {
+        disk.unlink(name)?;
+    }
+    if !names.is_empty() {
+        disk.sync_dir()?;
+    }
+    let lived = names.iter().filter_map(|name| id_before(name, SPARE));
     Ok(Found {
         salt,
         files,
-        next_segment: ids.last().map_or(1, |id| id + 1),
+        next_segment: ids.into_iter().chain(lived).max().map_or(1, |id| id + 1),
         next: highest.max(report.last) + 1,
         report,
     })
@@ -140,6 +151,7 @@ fn settle(
     }
     match segment.end() {
         Some(ends) if !entries.is_empty() && whole => {
+            segment.file.sync_data()?;
             write_toc(&*segment.file, ends, end, segment.size, entries)
         }
         // What was read may be in the cache only, and is relied on from here.

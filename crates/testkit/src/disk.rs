@@ -1,8 +1,9 @@
 //! A simulated disk that forgets what was not synced.
 //!
 //! Every operation that changes something is numbered. A [`Fault`] can be set
-//! for one of them, and [`SimDisk::crash`] is the power cut: of what was not
-//! synced, each sector and each directory entry is kept or lost by the seed.
+//! for one of them, or for all until further notice, and [`SimDisk::crash`] is
+//! the power cut: of what was not synced, each sector and each directory entry is
+//! kept or lost by the seed.
 //!
 //! ```
 //! use merpati_journal::Disk;
@@ -32,10 +33,14 @@ pub enum Fault {
     /// The power goes: this operation, and every later one, fails.
     Cut,
     /// The operation fails with `EIO`. A sync that fails drops what it should
-    /// have kept, by the seed, and calls it clean, as Linux does.
+    /// have kept, by the seed, and calls it clean, as Linux does. Of a write that
+    /// fails any sectors are written, by the seed.
     Io,
-    /// The operation fails with `ENOSPC`.
+    /// The operation fails with `ENOSPC`; of a write the beginning is written, as
+    /// much as the seed says.
     Full,
+    /// The operation fails with `EROFS`, and nothing is written.
+    ReadOnly,
 }
 
 /// One simulated directory, shared by its clones.
@@ -52,6 +57,15 @@ struct State {
     pending: Vec<NameChange>,
     operations: u64,
     faults: BTreeMap<u64, Fault>,
+    /// What every operation meets.
+    trouble: Option<Fault>,
+    /// Octets all files together may take.
+    capacity: Option<u64>,
+    /// Ranges of files that cannot be read.
+    unreadable: Vec<(usize, std::ops::Range<u64>)>,
+    ignores_syncs: bool,
+    /// What the last operation met.
+    met: Option<Fault>,
     dead: bool,
     locked: bool,
     random: Random,
@@ -92,6 +106,31 @@ impl SimDisk {
         self.lock().faults.insert(at, fault);
     }
 
+    /// Makes every operation from now on go wrong, until it is called with `None`.
+    pub fn trouble(&self, fault: Option<Fault>) {
+        self.lock().trouble = fault;
+    }
+
+    /// Lets all files together take so many octets; more is `ENOSPC`.
+    pub fn limit(&self, octets: Option<u64>) {
+        self.lock().capacity = octets;
+    }
+
+    /// Makes every read that touches this part of a file fail with `EIO`.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn unreadable(&self, name: &str, range: std::ops::Range<u64>) {
+        let mut state = self.lock();
+        let inode = *state.names.get(name).expect("the file exists");
+        state.unreadable.push((inode, range));
+    }
+
+    /// Makes every sync from now on a lie, here and after power cuts.
+    pub fn ignore_syncs(&self) {
+        self.lock().ignores_syncs = true;
+    }
+
     /// How many operations that change something there have been.
     #[must_use]
     pub fn operations(&self) -> u64 {
@@ -112,9 +151,17 @@ impl SimDisk {
     pub fn crash(&self, seed: u64) -> Self {
         let state = self.lock();
         let mut random = Random(seed);
-        let files = state.files.iter().map(|file| file.after_crash(&mut random)).collect();
+        let mut files: Vec<FileState> =
+            state.files.iter().map(|file| file.after_crash(&mut random)).collect();
         let names = state.names_after_crash(&mut random);
-        Self::from_parts(files, names, random)
+        for (inode, file) in files.iter_mut().enumerate() {
+            if !names.values().any(|&named| named == inode) {
+                *file = FileState::default();
+            }
+        }
+        let crashed = Self::from_parts(files, names, random);
+        crashed.lock().inherit(&state);
+        crashed
     }
 
     /// The directory as the next process finds it when only this one dies.
@@ -135,6 +182,7 @@ impl SimDisk {
             let mut new = killed.lock();
             new.durable_names = state.durable_names.clone();
             new.pending = state.pending.clone();
+            new.inherit(&state);
         }
         killed
     }
@@ -176,14 +224,40 @@ impl State {
         let at = self.operations;
         self.operations += 1;
         self.trace.push(what);
-        match self.faults.get(&at) {
+        let fault = self.faults.get(&at).copied().or(self.trouble);
+        if fault == Some(Fault::Cut) {
+            self.dead = true;
+        }
+        self.met = fault;
+        match fault {
             None => Ok(()),
             Some(Fault::Io) => Err(io::Error::other("simulated EIO")),
             Some(Fault::Full) => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            Some(Fault::Cut) => {
-                self.dead = true;
-                Err(power_cut())
+            Some(Fault::ReadOnly) => Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)),
+            Some(Fault::Cut) => Err(power_cut()),
+        }
+    }
+
+    /// Takes over what is of the device, not of its contents.
+    fn inherit(&mut self, old: &Self) {
+        self.capacity = old.capacity;
+        self.unreadable.clone_from(&old.unreadable);
+        self.ignores_syncs = old.ignores_syncs;
+    }
+
+    /// Octets that all files with a name take.
+    fn used(&self) -> u64 {
+        self.names.values().map(|&inode| self.files[inode].cache.len() as u64).sum()
+    }
+
+    /// Whether a file may become so long.
+    fn may_grow(&self, inode: usize, len: u64) -> io::Result<()> {
+        let more = len.saturating_sub(self.files[inode].cache.len() as u64);
+        match self.capacity {
+            Some(capacity) if more > 0 && self.used() + more > capacity => {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
             }
+            _ => Ok(()),
         }
     }
 
@@ -230,6 +304,9 @@ impl NameChange {
 
 impl FileState {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let end = offset + bytes.len();
         if self.cache.len() < end {
             self.cache.resize(end, 0);
@@ -238,6 +315,18 @@ impl FileState {
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let now = sector_of(&self.cache, sector);
             self.dirty.entry(sector).or_default().push(now);
+        }
+    }
+
+    /// Writes the parts that fall into some of the sectors.
+    fn write_some(&mut self, offset: usize, bytes: &[u8], random: &mut Random) {
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = (SECTOR - (offset + at) % SECTOR).min(bytes.len() - at);
+            if random.coin() {
+                self.write(offset + at, &bytes[at..at + len]);
+            }
+            at += len;
         }
     }
 
@@ -346,14 +435,17 @@ impl Disk for SimDisk {
             state.pending.clear();
         }
         step?;
-        state.durable_names = state.names.clone();
-        state.pending.clear();
+        if !state.ignores_syncs {
+            state.durable_names = state.names.clone();
+            state.pending.clear();
+        }
         Ok(())
     }
 
     fn free_space(&self) -> io::Result<u64> {
-        self.lock().alive()?;
-        Ok(u64::MAX)
+        let state = self.lock();
+        state.alive()?;
+        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
@@ -385,14 +477,23 @@ impl DiskFile for SimFile {
         state.alive()?;
         let step = state.step("write");
         let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>();
-        // A write that fails may have written some of it.
-        let len = match &step {
-            Ok(()) => bytes.len(),
-            Err(_) => state.random.below(bytes.len() as u64 + 1) as usize,
-        };
-        if len > 0 {
-            let inode = self.inode;
-            state.files[inode].write(offset as usize, &bytes[..len]);
+        let step = step.and_then(|()| state.may_grow(self.inode, offset + bytes.len() as u64));
+        let mut random = Random(if step.is_err() { state.random.draw() } else { 0 });
+        let met = state.met;
+        let file = &mut state.files[self.inode];
+        match &step {
+            Ok(()) => file.write(offset as usize, &bytes),
+            // A write that fails may have written some of it: any sectors, or the beginning.
+            Err(_) if matches!(met, Some(Fault::Io | Fault::Cut)) && random.coin() => {
+                file.write_some(offset as usize, &bytes, &mut random);
+            }
+            Err(_) if met != Some(Fault::ReadOnly) => {
+                let len = random.below(bytes.len() as u64 + 1) as usize;
+                let room = (file.cache.len() as u64).saturating_sub(offset) as usize;
+                let len = if met.is_none() { len.min(room) } else { len };
+                file.write(offset as usize, &bytes[..len]);
+            }
+            Err(_) => {}
         }
         step
     }
@@ -400,6 +501,13 @@ impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let state = self.disk.lock();
         state.alive()?;
+        let wanted = offset..offset + buf.len() as u64;
+        let bad = |(inode, bad): &(usize, std::ops::Range<u64>)| {
+            *inode == self.inode && bad.start < wanted.end && wanted.start < bad.end
+        };
+        if state.unreadable.iter().any(bad) {
+            return Err(io::Error::other("simulated EIO"));
+        }
         let rest = state.files[self.inode].cache.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
         buf[..len].copy_from_slice(&rest[..len]);
@@ -415,6 +523,7 @@ impl DiskFile for SimFile {
     fn preallocate(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.lock();
         state.step("preallocate")?;
+        state.may_grow(self.inode, len)?;
         let file = &mut state.files[self.inode];
         if file.cache.len() < len as usize {
             file.cache.resize(len as usize, 0);
@@ -432,7 +541,9 @@ impl DiskFile for SimFile {
             file.dirty.clear();
         }
         step?;
-        state.files[self.inode].synced();
+        if !state.ignores_syncs {
+            state.files[self.inode].synced();
+        }
         Ok(())
     }
 }

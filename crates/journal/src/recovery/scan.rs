@@ -87,11 +87,6 @@ impl Scanner {
         self.highest
     }
 
-    /// Whether nothing was ever written at `offset`.
-    pub(super) fn is_blank(&mut self, offset: u64) -> bool {
-        self.bytes(offset, HEADER).is_none_or(|bytes| bytes.iter().all(|&b| b == 0))
-    }
-
     /// The checksum of a range, shown to `each` piece by piece.
     fn sum(&mut self, mut at: u64, len: u32, mut each: impl FnMut(&[u8])) -> Option<u32> {
         let mut hasher = Hasher::new();

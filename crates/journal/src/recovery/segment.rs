@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::OpenError;
-use crate::format::{BadEnd, END, ENTRY, SegmentEnd, TocEntry, VERSION, segment_name};
+use crate::format::{BadEnd, END, ENTRY, SegmentEnd, State, TocEntry, VERSION, segment_name};
 
 /// A segment file before its records are read.
 pub(crate) struct Segment {
     pub(crate) id: u64,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) size: u64,
+    /// It was made ahead, and no record of it was ever synced.
+    pub(crate) unused: bool,
     /// Either end, as far as it can be read.
     front: Option<SegmentEnd>,
     tail: Option<SegmentEnd>,
@@ -29,7 +31,10 @@ impl Segment {
             Some(offset) if offset > 0 => read_end(&*file, id, offset)?,
             _ => None,
         };
-        Ok(Self { id, file, size, front, tail })
+        let begun = |end: &SegmentEnd| end.state != State::Prepared;
+        let ends = || front.iter().chain(&tail);
+        let unused = ends().next().is_some() && !ends().any(begun);
+        Ok(Self { id, file, size, unused, front: front.filter(begun), tail: tail.filter(begun) })
     }
 
     /// What either end says.
@@ -39,7 +44,7 @@ impl Segment {
 
     /// What the far end says of a segment that was sealed.
     pub(crate) fn sealed(&self) -> Option<SegmentEnd> {
-        self.tail.filter(|tail| tail.toc.is_some())
+        self.tail.filter(|tail| tail.toc().is_some())
     }
 
     /// The largest key that either end knows of.
@@ -50,7 +55,7 @@ impl Segment {
 
     /// The table of contents, if the segment was sealed and it can be read.
     pub(crate) fn toc(&self) -> io::Result<Option<Vec<TocEntry>>> {
-        let Some(toc) = self.tail.and_then(|tail| tail.toc) else { return Ok(None) };
+        let Some(toc) = self.tail.and_then(|tail| tail.toc()) else { return Ok(None) };
         let len = toc.count as usize * ENTRY;
         if toc.offset.saturating_add(len as u64) > self.size {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Every disk operation of a workload goes wrong in turn, in every way there is.
+//! Every disk operation of a workload goes wrong in turn, in every way there is; and long random
+//! workloads live through power cuts, failures and restarts at random operations.
 //!
 //! Acknowledged means present and whole; not acknowledged means absent or whole,
 //! and what one recovery has decided no later one undecides.
@@ -7,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use merpati_journal::{Entry, Group, Log, Options, Record, Recovery};
+use merpati_journal::{Entry, Group, Log, Options, Preparation, Record, Recovery};
+use merpati_testkit::crash::{self, Plant, Tally, campaign};
 use merpati_testkit::disk::{Fault, Random, SimDisk};
 
 const OPTIONS: Options = Options {
@@ -15,15 +17,24 @@ const OPTIONS: Options = Options {
     max_group: 1 << 20,
     max_queued: 1 << 20,
     replay_from: 0,
+    spares: 2,
     salt: 7,
 };
+
+/// How many workloads are cut at every operation.
+const WORKLOADS: u64 = 1;
+/// How many random lives there are, unless `CRASH_SEEDS` says otherwise.
+const SEEDS: u64 = 2000;
 
 /// What is known of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Written,
     Synced,
+    /// It was told to have failed, or nobody was told: it is there whole or not at all.
     Failed,
+    /// It was not there, or told to have failed, when something later was synced.
+    Gone,
 }
 
 /// What a run of the workload has done, by group number.
@@ -35,6 +46,8 @@ struct Model {
     /// Groups of which some record was in a segment that was removed.
     removed: BTreeSet<u64>,
     by_segment: BTreeMap<u64, BTreeSet<u64>>,
+    /// The planted fault: replies come before the sync.
+    early: bool,
 }
 
 /// The records of group `number`: its contents follow from its number.
@@ -55,18 +68,24 @@ impl Model {
     fn run(&mut self, log: &mut Log, from: u64, steps: u64, seed: u64) {
         let mut random = Random(seed);
         let mut number = from;
+        let mut made = None;
         for _ in 0..steps {
-            match random.below(8) {
-                0..4 => {
+            match random.below(10) {
+                0..5 => {
                     let batch: Vec<u64> = (number..=number + random.below(3)).collect();
                     number += batch.len() as u64;
                     self.write(log, &batch);
                 }
-                4..7 => {
+                5..8 => {
                     let _ = log.sync();
                     self.note_synced(log);
                 }
-                _ => self.remove_oldest(log),
+                8 => self.remove_oldest(log),
+                // The next segment is made by another thread, or that is done now.
+                _ => match made.take() {
+                    Some(made) => log.prepared(made),
+                    None => made = log.preparation().map(Preparation::run),
+                },
             }
         }
     }
@@ -92,15 +111,45 @@ impl Model {
 
     /// Marks what the log says of everything that was only written.
     fn note_synced(&mut self, log: &Log) {
+        let mut newest = 0;
         for (number, fate) in &mut self.fates {
             if *fate == Fate::Written {
                 let last = self.last[number];
-                if last <= log.synced() {
+                if last <= log.synced() || self.early {
                     *fate = Fate::Synced;
+                    newest = *number;
                 } else if last > log.written() {
                     *fate = Fate::Failed;
                 }
             }
+        }
+        for (_, fate) in self.fates.range_mut(..newest) {
+            if *fate == Fate::Failed {
+                *fate = Fate::Gone;
+            }
+        }
+    }
+
+    /// The next recovery finds what was written, since only the process died.
+    fn keep_written(&mut self) {
+        for fate in self.fates.values_mut().filter(|fate| **fate == Fate::Written) {
+            *fate = Fate::Synced;
+        }
+    }
+
+    /// What a recovery has told of is there from then on, the rest is not.
+    fn adopt(&mut self, seen: &BTreeMap<u64, Vec<Entry>>) {
+        for (number, entry) in
+            seen.iter().flat_map(|(number, all)| all.iter().map(move |e| (number, e)))
+        {
+            self.by_segment.entry(entry.position.segment).or_default().insert(*number);
+        }
+        for (number, fate) in &mut self.fates {
+            *fate = match seen.contains_key(number) {
+                true => Fate::Synced,
+                false if matches!(fate, Fate::Gone | Fate::Synced) => *fate,
+                false => Fate::Failed,
+            };
         }
     }
 
@@ -141,6 +190,8 @@ fn check(
         if *fate == Fate::Synced && !model.removed.contains(number) {
             assert!(seen.contains_key(number), "{context}: group {number} was acknowledged");
         }
+        let back = *fate == Fate::Gone && seen.contains_key(number);
+        assert!(!back, "{context}: group {number} is not in effect");
     }
     for (number, entries) in seen {
         let expected = group(*number);
@@ -184,26 +235,23 @@ fn run(seed: u64, fault: Option<(u64, Fault)>) -> (SimDisk, Model) {
     }
     let mut model = Model::default();
     for restart in 0..3 {
-        let opened = Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ());
+        let mut seen: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
+        let mut each = |entry: Entry| seen.entry(entry.key).or_default().push(entry);
+        let opened = Log::open(Arc::new(disk.clone()), OPTIONS, &mut each);
         let Ok((mut log, _)) = opened else { continue };
-        model.run(&mut log, 1000 * restart, 18, seed + restart);
-        // What only was written may be synced by the next recovery: it may be there.
-        for fate in model.fates.values_mut().filter(|fate| **fate == Fate::Written) {
-            *fate = Fate::Failed;
-        }
+        model.adopt(&seen);
+        model.run(&mut log, 1000 * restart, 24, seed + restart);
+    }
+    // What only was written may be there, or not.
+    for fate in model.fates.values_mut().filter(|fate| **fate == Fate::Written) {
+        *fate = Fate::Failed;
     }
     (disk, model)
 }
 
-/// One workload by default; `CRASH_SEEDS=20` tries twenty.
-fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("CRASH_SEEDS").ok().and_then(|count| count.parse().ok());
-    0..count.unwrap_or(1)
-}
-
 #[test]
 fn a_power_cut_at_any_operation_keeps_the_promise() {
-    for seed in seeds() {
+    for seed in 0..WORKLOADS {
         let (whole, model) = run(seed, None);
         assert!(model.fates.values().filter(|fate| **fate == Fate::Synced).count() > 25);
         for at in 0..whole.operations() {
@@ -218,7 +266,7 @@ fn a_power_cut_at_any_operation_keeps_the_promise() {
 
 #[test]
 fn a_failed_operation_is_told_and_survived() {
-    for seed in seeds() {
+    for seed in 0..WORKLOADS {
         let operations = run(seed, None).0.operations();
         for at in 0..operations {
             for fault in [Fault::Io, Fault::Full] {
@@ -266,11 +314,84 @@ fn what_a_failed_sync_left_behind_is_void() {
     model.note_synced(&log);
     assert_eq!(
         model.fates.values().copied().collect::<Vec<_>>(),
-        [Fate::Synced, Fate::Failed, Fate::Synced]
+        [Fate::Synced, Fate::Gone, Fate::Synced]
     );
     for seed in 0..20 {
         let (log, report, seen) = reopen(&disk.crash(seed));
         check(&model, &log, &report, &seen, "void");
         assert_eq!(seen.keys().copied().collect::<Vec<_>>(), [1, 3], "seed {seed}");
     }
+}
+
+/// Long lives with many faults; a failed seed is run again alone by its number.
+#[test]
+fn campaign_of_random_faults() {
+    campaign("merpati-journal", SEEDS, lives);
+}
+
+fn lives(seed: u64, tally: &Tally) {
+    let mut random = Random(seed);
+    let mut disk = crash::disk();
+    let mut model = Model { early: crash::plant() == Some(Plant::EarlyReply), ..Model::default() };
+    let mut killed = false;
+    for life in 0..4 {
+        let context = format!("seed {seed}, life {life}");
+        // Recovery meets faults too. What only was written is promised to the next one alone.
+        for _ in 0..if killed { 0 } else { random.below(3) } {
+            let fault = [Fault::Cut, Fault::Cut, Fault::Io, Fault::Full][random.below(4) as usize];
+            disk.fault(random.below(12), fault);
+            drop(Log::open(Arc::new(disk.clone()), OPTIONS, &mut |_| ()));
+            tally.recovery();
+            disk = disk.crash(random.draw());
+            tally.cut();
+        }
+        let (mut log, report, seen) = reopen(&disk);
+        tally.recovery();
+        check(&model, &log, &report, &seen, &context);
+        check_later_reading(&log, &report, &seen, &context);
+        model.adopt(&seen);
+        let number = life * 1000;
+        model.write(&mut log, &[number]);
+        log.sync().expect("nothing is wrong yet");
+        model.note_synced(&log);
+
+        let soon = |random: &mut Random| disk.operations() + random.below(150);
+        for _ in 0..random.below(4) {
+            let fault = [Fault::Io, Fault::Full, Fault::ReadOnly][random.below(3) as usize];
+            disk.fault(soon(&mut random), fault);
+        }
+        let cut = soon(&mut random);
+        disk.fault(cut, Fault::Cut);
+        model.run(&mut log, number + 1, 60, random.draw());
+        drop(log);
+        killed = disk.operations() <= cut && random.coin();
+        if killed {
+            model.keep_written();
+            disk = disk.kill();
+        } else {
+            disk = disk.crash(random.draw());
+            tally.cut();
+        }
+    }
+    let (log, report, seen) = reopen(&disk);
+    tally.recovery();
+    check(&model, &log, &report, &seen, &format!("seed {seed}, at the end"));
+}
+
+/// What is read later is what opening tells of.
+fn check_later_reading(
+    log: &Log,
+    report: &Recovery,
+    seen: &BTreeMap<u64, Vec<Entry>>,
+    context: &str,
+) {
+    let mut again: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
+    let reader = log.reader();
+    let mut each = |entry: Entry| again.entry(entry.key).or_default().push(entry);
+    let damage = reader.replay(0, report.last, &mut each).expect("reads");
+    assert_eq!(damage, [], "{context}: reading later");
+    assert!(again == *seen, "{context}: reading later tells the same");
+    let contents = |segment| reader.contents(segment).expect("reads").len() as u64;
+    let listed: u64 = reader.segments().into_iter().map(contents).sum();
+    assert_eq!(listed, report.records, "{context}: the tables list the same");
 }

@@ -10,6 +10,7 @@ const OPTIONS: Options = Options {
     max_group: 1 << 20,
     max_queued: 1 << 20,
     replay_from: 0,
+    spares: 2,
     salt: 7,
 };
 const FIRST: &str = "0000000000000001.seg";

@@ -1,5 +1,6 @@
 //! The operator's tool.
 
+mod load;
 mod password;
 mod queue;
 mod table;
@@ -38,6 +39,8 @@ struct ServerArgs {
 enum Command {
     /// Shows the queue and changes it
     Queue(queue::QueueArgs),
+    /// Sends or takes mail in bulk, to measure servers with
+    Load(load::LoadArgs),
     /// Asks for a password and writes a line for a file of users
     Password(password::PasswordArgs),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Queue(args) => cli.server.client().and_then(|client| queue::run(args, &client)),
+        Command::Load(args) => load::run(args),
         Command::Password(args) => password::run(args),
     };
     match result {

@@ -1,0 +1,277 @@
+//! The generator: closed loop, each connection as fast as it is answered, or open loop, at a rate
+//! of its own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncReadExt as _;
+use tokio::task::LocalSet;
+
+use super::SendArgs;
+use super::client::{Client, Dial, Failure, plain};
+use super::figures::Figures;
+use super::message::Template;
+
+/// Idle connections that are opened at once.
+const OPENING: usize = 50;
+/// How many times in a row a connection may fail before the run ends.
+const PATIENCE: u32 = 20;
+
+/// What the connections of a run share.
+struct Run {
+    dial: Dial,
+    template: Template,
+    next: Cell<u64>,
+    messages: u64,
+    until: Option<Instant>,
+    rate: Option<u64>,
+    new_connections: bool,
+    begun: Instant,
+    figures: RefCell<Figures>,
+}
+
+pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
+    let dial = dial(args)?;
+    let messages = match (args.messages, args.seconds) {
+        (None, None) => 1_000,
+        (messages, _) => messages.unwrap_or(u64::MAX),
+    };
+    LocalSet::new()
+        .run_until(async {
+            let idle = open_idle(&dial, args.idle as usize).await?;
+            if args.hold {
+                println!("{}", serde_json::json!({ "idle": idle.len() }));
+                let mut nothing = Vec::new();
+                tokio::io::stdin().read_to_end(&mut nothing).await?;
+                return Ok(());
+            }
+            let begun = Instant::now();
+            let run = Rc::new(Run {
+                dial,
+                template: Template::new(&args.from, &args.rcpt, args.size),
+                next: Cell::new(0),
+                messages,
+                until: args.seconds.map(|seconds| begun + Duration::from_secs(seconds)),
+                rate: args.rate,
+                new_connections: args.new_connections,
+                begun,
+                figures: RefCell::new(Figures::new(!args.reused_ids)),
+            });
+            let connections = u64::from(args.connections).min(messages);
+            let tasks: Vec<_> =
+                (0..connections).map(|_| tokio::task::spawn_local(work(run.clone()))).collect();
+            for task in tasks {
+                task.await??;
+            }
+            let took = begun.elapsed();
+            let figures = run.figures.borrow();
+            if args.json {
+                println!("{}", figures.json(took, idle.len()));
+            } else {
+                println!("{}", figures.text(took));
+            }
+            if figures.repeated() > 0 {
+                bail!("{} messages were taken for repetitions of others", figures.repeated());
+            }
+            Ok(())
+        })
+        .await
+}
+
+fn dial(args: &SendArgs) -> anyhow::Result<Dial> {
+    let tls = match args.tls {
+        None => None,
+        Some(kind) => {
+            let name = match &args.server_name {
+                Some(name) => ServerName::try_from(name.clone()).context("--server-name")?,
+                None => ServerName::IpAddress(args.to.ip().into()),
+            };
+            Some((kind, Arc::new(tls(args)?), name))
+        }
+    };
+    let auth = match (&args.auth, &args.password_file) {
+        (Some(login), Some(file)) => {
+            let password = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            Some(plain(login, password.trim_end_matches(['\r', '\n'])))
+        }
+        _ => None,
+    };
+    Ok(Dial { to: args.to, tls, auth, pipelining: !args.no_pipelining })
+}
+
+fn tls(args: &SendArgs) -> anyhow::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(file) = &args.ca {
+        let read = || format!("cannot read {}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).with_context(read)? {
+            roots.add(certificate.with_context(read)?)?;
+        }
+    } else if !args.insecure {
+        bail!("say which certificates are good: --ca FILE, or --insecure");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    Ok(if args.insecure {
+        let any = Arc::new(insecure::AnyCertificate(provider));
+        config.dangerous().with_custom_certificate_verifier(any).with_no_client_auth()
+    } else {
+        config.with_root_certificates(roots).with_no_client_auth()
+    })
+}
+
+async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
+    let mut open = Vec::with_capacity(count);
+    while open.len() < count {
+        let step = OPENING.min(count - open.len());
+        let opening = (0..step).map(|_| Client::connect(dial));
+        for client in futures_util::future::join_all(opening).await {
+            match client {
+                Ok(client) => open.push(client),
+                Err(failure) => {
+                    bail!("after {} idle connections: {}", open.len(), failure.text())
+                }
+            }
+        }
+    }
+    Ok(open)
+}
+
+/// One connection's work, or one after another's.
+async fn work(run: Rc<Run>) -> anyhow::Result<()> {
+    let mut client: Option<Client> = None;
+    let mut failed = 0;
+    while let Some((number, mut from)) = run.take().await {
+        let message = run.template.message(number);
+        if run.rate.is_none() && client.is_none() && !run.new_connections {
+            // A connection that is kept is not part of what a message takes.
+            client = run.connect(&mut failed).await?;
+            from = Instant::now();
+        }
+        let sent = match &mut client {
+            Some(client) => client.send(&message).await,
+            None => match Client::connect(&run.dial).await {
+                Ok(new) => client.insert(new).send(&message).await,
+                Err(failure) => Err(failure),
+            },
+        };
+        let took = from.elapsed();
+        match sent {
+            Ok(reply) => {
+                failed = 0;
+                run.figures.borrow_mut().sent(took, &reply);
+            }
+            Err(failure) => {
+                run.figures.borrow_mut().failed(failure.text());
+                if let Failure::Broken(text) = failure {
+                    client = None;
+                    run.be_patient(&mut failed, &text)?;
+                }
+            }
+        }
+        if run.new_connections
+            && let Some(client) = client.take()
+        {
+            client.quit().await;
+        }
+    }
+    if let Some(client) = client {
+        client.quit().await;
+    }
+    Ok(())
+}
+
+impl Run {
+    /// The number of the next message, and the moment its time counts from.
+    async fn take(&self) -> Option<(u64, Instant)> {
+        let number = self.next.get();
+        if number >= self.messages {
+            return None;
+        }
+        self.next.set(number + 1);
+        let from = match self.rate {
+            None => Instant::now(),
+            Some(rate) => {
+                let due = self.begun + Duration::from_secs_f64(number as f64 / rate as f64);
+                tokio::time::sleep_until(due.into()).await;
+                due
+            }
+        };
+        self.until.is_none_or(|until| from < until).then_some((number, from))
+    }
+
+    async fn connect(&self, failed: &mut u32) -> anyhow::Result<Option<Client>> {
+        match Client::connect(&self.dial).await {
+            Ok(client) => Ok(Some(client)),
+            Err(failure) => {
+                self.be_patient(failed, failure.text())?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn be_patient(&self, failed: &mut u32, why: &str) -> anyhow::Result<()> {
+        *failed += 1;
+        if *failed >= PATIENCE {
+            bail!("{}: {PATIENCE} failures in a row, the last: {why}", self.dial.to);
+        }
+        Ok(())
+    }
+}
+
+mod insecure {
+    //! Takes every certificate: for test set-ups without an authority.
+
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    #[derive(Debug)]
+    pub(super) struct AnyCertificate(pub(super) Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for AnyCertificate {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

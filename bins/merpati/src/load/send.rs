@@ -19,7 +19,7 @@ use super::message::Template;
 
 /// Idle connections that are opened at once.
 const OPENING: usize = 50;
-/// How many times in a row a connection may fail before the run ends.
+/// How many times in a row connections may fail before the run ends.
 const PATIENCE: u32 = 20;
 
 /// What the connections of a run share.
@@ -33,6 +33,8 @@ struct Run {
     new_connections: bool,
     begun: Instant,
     figures: RefCell<Figures>,
+    /// Failures since the last success.
+    failed: Cell<u32>,
 }
 
 pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
@@ -61,6 +63,7 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
                 new_connections: args.new_connections,
                 begun,
                 figures: RefCell::new(Figures::new(!args.reused_ids)),
+                failed: Cell::new(0),
             });
             let connections = u64::from(args.connections).min(messages);
             let tasks: Vec<_> =
@@ -146,12 +149,11 @@ async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
 /// One connection's work, or one after another's.
 async fn work(run: Rc<Run>) -> anyhow::Result<()> {
     let mut client: Option<Client> = None;
-    let mut failed = 0;
     while let Some((number, mut from)) = run.take().await {
         let message = run.template.message(number);
         if run.rate.is_none() && client.is_none() && !run.new_connections {
             // A connection that is kept is not part of what a message takes.
-            client = run.connect(&mut failed).await?;
+            client = run.connect().await?;
             from = Instant::now();
         }
         let sent = match &mut client {
@@ -164,14 +166,14 @@ async fn work(run: Rc<Run>) -> anyhow::Result<()> {
         let took = from.elapsed();
         match sent {
             Ok(reply) => {
-                failed = 0;
+                run.failed.set(0);
                 run.figures.borrow_mut().sent(took, &reply);
             }
             Err(failure) => {
                 run.figures.borrow_mut().failed(failure.text());
                 if let Failure::Broken(text) = failure {
                     client = None;
-                    run.be_patient(&mut failed, &text)?;
+                    run.be_patient(&text)?;
                 }
             }
         }
@@ -206,19 +208,19 @@ impl Run {
         self.until.is_none_or(|until| from < until).then_some((number, from))
     }
 
-    async fn connect(&self, failed: &mut u32) -> anyhow::Result<Option<Client>> {
+    async fn connect(&self) -> anyhow::Result<Option<Client>> {
         match Client::connect(&self.dial).await {
             Ok(client) => Ok(Some(client)),
             Err(failure) => {
-                self.be_patient(failed, failure.text())?;
+                self.be_patient(failure.text())?;
                 Ok(None)
             }
         }
     }
 
-    fn be_patient(&self, failed: &mut u32, why: &str) -> anyhow::Result<()> {
-        *failed += 1;
-        if *failed >= PATIENCE {
+    fn be_patient(&self, why: &str) -> anyhow::Result<()> {
+        self.failed.set(self.failed.get() + 1);
+        if self.failed.get() >= PATIENCE {
             bail!("{}: {PATIENCE} failures in a row, the last: {why}", self.dial.to);
         }
         Ok(())

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::lint::{Gate, rfcs};
 use crate::workspace::Workspace;
 
+mod crash;
 mod demo;
 mod fuzz;
 mod lint;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Cut the power of a simulated disk thousands of times.
+    Crash(crash::Args),
     /// Send a real message through three real servers on loopback.
     Demo(demo::Args),
     /// Check the tree: every gate runs and every finding is said; exit 1 if there is one.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     match cli.command {
+        Command::Crash(args) => crash::run(&workspace, &args),
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Lint { only } => lint::run(&workspace, &only),
         Command::Arrows => lint::run(&workspace, &[Gate::Arrows]),

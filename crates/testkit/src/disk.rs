@@ -476,7 +476,7 @@ impl DiskFile for SimFile {
         let mut state = self.disk.lock();
         state.alive()?;
         let step = state.step("write");
-        let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>();
+        let bytes = parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat();
         let step = step.and_then(|()| state.may_grow(self.inode, offset + bytes.len() as u64));
         let mut random = Random(if step.is_err() { state.random.draw() } else { 0 });
         let met = state.met;

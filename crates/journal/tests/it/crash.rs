@@ -22,7 +22,7 @@ const OPTIONS: Options = Options {
 };
 
 /// How many workloads are cut at every operation.
-const WORKLOADS: u64 = 1;
+const WORKLOADS: u64 = 2;
 /// How many random lives there are, unless `CRASH_SEEDS` says otherwise.
 const SEEDS: u64 = 2000;
 

@@ -280,6 +280,9 @@ impl Shared {
     }
 }
 
+/// When late records are tried again that could not be written.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// The committer thread's own state.
 struct Committer {
     log: Log,
@@ -385,6 +388,9 @@ impl Committer {
 
     fn sync(&mut self) -> Result<(), AppendError> {
         self.sync_by = None;
+        if self.has_lost() {
+            self.write_again()?;
+        }
         if self.log.synced() == self.log.written() {
             self.settle(&AppendError::Closed);
             return Ok(());
@@ -418,21 +424,35 @@ impl Committer {
         self.unsynced = keep;
         self.count(|counts| counts.failed += failed);
         self.late.retain(|(last, _)| *last > synced);
-        if self.late.iter().any(|(last, _)| *last > written) {
-            self.write_again();
+        if self.has_lost() {
+            // If that fails, the next sync tries it again, and fails until it works.
+            let _ = self.write_again();
         }
     }
 
-    /// Writes what was answered and then lost with its segment to the next one, once.
-    fn write_again(&mut self) {
-        let late = std::mem::take(&mut self.late);
-        let groups: Vec<&Group> = late.iter().map(|(_, group)| group).collect();
+    /// Whether something that was answered went with its segment.
+    fn has_lost(&self) -> bool {
+        let written = self.log.written();
+        self.late.iter().any(|(last, _)| *last > written)
+    }
+
+    /// Writes what was answered and then lost with its segment to the next one.
+    fn write_again(&mut self) -> Result<(), AppendError> {
+        let groups: Vec<&Group> = self.late.iter().map(|(_, group)| group).collect();
         let results = self.log.write(&groups);
-        let outcome = results.into_iter().collect::<Result<Vec<_>, _>>();
-        match outcome.and_then(|_| self.log.sync()) {
-            Ok(synced) => self.shared.synced.store(synced, Ordering::Release),
+        let written = results.into_iter().collect::<Result<Vec<_>, _>>();
+        match written.and_then(|_| self.log.sync()) {
+            Ok(synced) => {
+                self.late.clear();
+                self.shared.synced.store(synced, Ordering::Release);
+                Ok(())
+            }
             Err(error) => {
-                tracing::error!(%error, lost = late.len(), "the journal lost late records");
+                tracing::error!(%error, late = self.late.len(), "late records cannot be written");
+                // Numbers are not used twice, but the next record's may be one of these.
+                self.late.iter_mut().for_each(|(last, _)| *last = u64::MAX);
+                self.sync_by = Some(Instant::now() + AGAIN);
+                Err(error)
             }
         }
     }

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-pub mod activity;
 pub mod admin;
 pub mod api;
 pub mod client;
@@ -11,10 +10,8 @@ pub mod privileges;
 pub mod signals;
 pub mod state_dir;
 
-pub use activity::Activity;
 pub use admin::{
-    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving, Shedding,
-    Vitals,
+    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving,
 };
 pub use events::EventLog;
 pub use metrics::Metrics;

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod alarm;
 mod cli;
 mod compose;
 #[cfg(test)]

@@ -76,17 +76,38 @@ fn options() -> Options {
     }
 }
 
-fn try_open(
-    disk: &SimDisk,
-    index: &MemoryStore,
-) -> Result<(DiskSpool, Report), crate::open::OpenError> {
+/// Opens, and does not wait until all is found again.
+fn try_start(disk: &SimDisk, index: &MemoryStore) -> Result<DiskSpool, crate::open::OpenError> {
     let part = |prefix| Arc::new(Part { disk: disk.clone(), prefix });
     let index = index.clone();
     let index: OpenIndex = Box::new(move |_| Ok(Arc::new(index.clone())));
     let places = Places { journal: part("j-"), bodies: part("b-"), index };
-    let spool = open_on(places, options())?;
+    open_on(places, options())
+}
+
+fn try_open(
+    disk: &SimDisk,
+    index: &MemoryStore,
+) -> Result<(DiskSpool, Report), crate::open::OpenError> {
+    let spool = try_start(disk, index)?;
     let report = Report::clone(&*spool.inner().whole.wait());
     Ok((spool, report))
+}
+
+/// Faults that are planted on purpose, to see that the crash tests notice.
+pub(crate) mod planted {
+    use merpati_journal::Durability;
+    use merpati_testkit::crash::{Plant, plant};
+
+    /// Whether replies are given before the commit.
+    pub(crate) fn durability(asked: Durability) -> Durability {
+        if plant() == Some(Plant::EarlyReply) { Durability::Written } else { asked }
+    }
+
+    /// Whether the index is believed, whatever the journal says.
+    pub(crate) fn trusts_the_index() -> bool {
+        plant() == Some(Plant::TrustIndex)
+    }
 }
 
 fn open(disk: &SimDisk, index: &MemoryStore) -> (DiskSpool, Report) {

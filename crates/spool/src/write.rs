@@ -153,6 +153,8 @@ impl SpoolWriter for Writer {
             Durability::Sync => Sync::Sync,
             Durability::Group { within } => Sync::Group { within },
         };
+        #[cfg(test)]
+        let durability = crate::tests::planted::durability(durability);
         // From here the file is the flight's to clear away.
         self.body = Body::Gone { file: false };
         let inner = self.inner.clone();

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use merpati_plugin::spool::{
-    Change, Durability, Filter, FollowUp, Lease, NextHop, NextHops, Parcel, RecipientResult,
-    Settlement, Spool,
+    Change, Durability, Filter, FollowUp, Lease, NextHop, NextHops, Parcel, ParcelState,
+    RecipientResult, Settlement, Spool,
 };
 use merpati_store::MemoryStore;
+use merpati_testkit::crash::{self, Tally, campaign};
 use merpati_testkit::disk::{Fault, Random, SimDisk};
 use merpati_testkit::spool_contract::{NOW, TTL, body, lease, message, put, read, settlement};
 use merpati_types::{MessageId, ReversePath, Timestamp};
 
-use super::{open, try_open};
+use super::{open, try_open, try_start};
 use crate::spool::DiskSpool;
 
 /// Reports go here and are never leased, so that they can be counted.
@@ -56,11 +57,12 @@ impl Model {
         let mut random = Random(seed);
         for step in 0..steps {
             let now = NOW.after(Duration::from_secs(100 * step));
-            match random.below(8) {
+            match random.below(10) {
                 0..3 => self.put(spool, &mut random).await,
                 3..6 => self.attempt(spool, now, &mut random).await,
                 6 => spool.tick(),
-                _ => self.delete(spool, &mut random).await,
+                7 => self.delete(spool, &mut random).await,
+                _ => self.operate(spool, now, &mut random).await,
             }
         }
     }
@@ -154,6 +156,22 @@ impl Model {
         }
     }
 
+    /// Holds, releases or requeues a message, which keeps every promise about it.
+    async fn operate(&mut self, spool: &DiskSpool, now: Timestamp, random: &mut Random) {
+        let nth = random.below(self.sent.len() as u64 + 1) as usize;
+        let Some((&id, _)) = self.sent.iter().nth(nth) else { return };
+        let filter = Filter { id: Some(id), ..Filter::default() };
+        let change = match random.below(3) {
+            0 => Change::Hold { reason: "wait".into() },
+            1 => Change::Release { due: now },
+            _ => Change::Requeue { due: now },
+        };
+        let changed = spool.change(&filter, &change, None, usize::MAX).await;
+        if changed.is_ok_and(|changed| changed.parcels > 0) {
+            self.synced();
+        }
+    }
+
     /// Everything written so far is on stable storage.
     fn synced(&mut self) {
         for (id, place) in self.written.drain(..) {
@@ -201,6 +219,19 @@ impl Model {
     }
 }
 
+/// Everything that is neither held nor leased is due.
+async fn check_due(spool: &DiskSpool, context: &str) {
+    let listed = spool.list(&Filter::default(), None, usize::MAX).await.expect("lists");
+    let free = listed.iter().filter(|listed| listed.state != ParcelState::Held);
+    let mut free: Vec<_> = free.map(|listed| listed.parcel.id).collect();
+    let late = NOW.after(Duration::from_secs(1_000_000_000));
+    let leased = spool.lease(late, TTL, &NextHops::All, usize::MAX).await;
+    let mut leased: Vec<_> = leased.expect("leases").iter().map(|(_, parcel)| parcel.id).collect();
+    free.sort();
+    leased.sort();
+    assert_eq!(free, leased, "{context}: all that is not held is due");
+}
+
 /// Runs the workload with at most one fault and two restarts.
 async fn run(seed: u64, fault: Option<(u64, Fault)>) -> (SimDisk, MemoryStore, Model) {
     let disk = SimDisk::new();
@@ -238,19 +269,57 @@ async fn cut_and_check(
         model.check(&spool, &context).await;
         spool.tick();
         model.check(&spool, &context).await;
+        check_due(&spool, &context).await;
         spool.close().await;
     }
 }
 
-/// One workload by default; `CRASH_SEEDS=20` tries twenty.
-fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("CRASH_SEEDS").ok().and_then(|count| count.parse().ok());
-    0..count.unwrap_or(1)
+/// A long random life: power cuts at random operations, an index that forgets, and work in
+/// between.
+async fn live(seed: u64, tally: &Tally) {
+    let mut random = Random(seed);
+    let (mut disk, mut index) = (crash::disk(), MemoryStore::with_history());
+    let mut model = Model::default();
+    for life in 0..4 {
+        let begins = disk.operations();
+        disk.fault(begins + random.below(120), Fault::Cut);
+        let Ok(spool) = try_start(&disk, &index) else { break };
+        model.run(&spool, 30, seed * 10 + life).await;
+        drop(spool);
+        tally.cut();
+        let checkpoint = random.below(index.checkpoints() as u64 + 1) as usize;
+        let lossy = random.below(3) == 0;
+        index = index.after_cut(checkpoint, |_, _| lossy && random.coin());
+        disk = disk.crash(random.below(u64::MAX));
+        // What was not synced may be undone.
+        model.written.clear();
+        let context = format!("seed {seed}, life {life}, checkpoint {checkpoint}, lossy {lossy}");
+        let (spool, report) = open(&disk, &index);
+        tally.recovery();
+        assert_eq!(report.journal.damage, [], "{context}: a cut is no damage");
+        assert_eq!((report.malformed, report.missing_bodies), (vec![], vec![]), "{context}");
+        model.check(&spool, &context).await;
+        check_due(&spool, &context).await;
+        spool.close().await;
+    }
 }
+
+#[test]
+fn campaign_of_random_lives() {
+    campaign("merpati-spool", SEEDS, |seed, tally| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(live(seed, tally));
+    });
+}
+
+/// How many workloads are cut at every operation.
+const WORKLOADS: u64 = 1;
+/// How many random lives there are, unless `CRASH_SEEDS` says otherwise.
+const SEEDS: u64 = 2000;
 
 #[tokio::test]
 async fn any_one_fault_keeps_the_promises() {
-    for seed in seeds() {
+    for seed in 0..WORKLOADS {
         let (whole, index, model) = run(seed, None).await;
         let over = |sent: &Sent| sent.recipients.contains(&Promise::Over);
         assert!(model.sent.values().filter(|sent| over(sent)).count() > 0, "seed {seed}");

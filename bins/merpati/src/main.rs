@@ -1,5 +1,7 @@
 //! The operator's tool.
 
+mod health;
+mod interrupt;
 mod load;
 mod password;
 mod queue;
@@ -41,6 +43,8 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Sends or takes mail in bulk, to measure servers with
     Load(load::LoadArgs),
+    /// Says how the server is; exit 1 unless it takes mail and is well
+    Health(health::HealthArgs),
     /// Asks for a password and writes a line for a file of users
     Password(password::PasswordArgs),
 }
@@ -50,16 +54,37 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Queue(args) => cli.server.client().and_then(|client| queue::run(args, &client)),
         Command::Load(args) => load::run(args),
+        Command::Health(args) => cli.server.client().and_then(|client| health::run(args, &client)),
         Command::Password(args) => password::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // It has said all there is to say.
+        Err(error) if error.is::<Told>() => error.downcast().map_or(ExitCode::FAILURE, code),
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("merpati: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An end that needs no more words.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(crate) enum Told {
+    /// What was looked at is not as it should be.
+    #[error("not well")]
+    Unwell,
+    /// The operator has interrupted it.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+fn code(told: Told) -> ExitCode {
+    match told {
+        Told::Unwell => ExitCode::FAILURE,
+        Told::Interrupted => interrupt::code(),
     }
 }
 

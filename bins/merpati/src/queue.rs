@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use merpati_ops::api::{
-    ActionRequest, Changed, ListPage, ListRequest, MessageView, ParcelView, Selection, State,
-    StatsView,
+    ListPage, ListRequest, MessageView, ParcelView, Selection, State, StatsView,
 };
 use merpati_ops::client::Client;
-use serde_json::json;
 
 use crate::table::{align, plain, size};
+
+mod change;
+mod watch;
 
 /// How many parcels a request asks for.
 const PAGE: usize = 500;
@@ -48,21 +49,40 @@ enum QueueCommand {
     /// Keeps messages until they are released
     Hold {
         #[command(flatten)]
-        which: Which,
+        bulk: Bulk,
         /// Why; shown with the message
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
     /// Lets held messages go
-    Release(Which),
+    Release(Bulk),
     /// Tries messages now
-    Retry(Which),
+    Retry(Bulk),
     /// Gives messages up, and tells their senders
-    Bounce(Which),
+    Bounce(Bulk),
     /// Removes messages, and tells nobody
-    Delete(Which),
+    Delete(Bulk),
     /// Counts what is queued
     Stats,
+    /// Shows what happens, until interrupted
+    Watch(watch::WatchArgs),
+}
+
+/// What is changed, and how.
+#[derive(Debug, Args)]
+struct Bulk {
+    #[command(flatten)]
+    which: Which,
+    /// Goes on where an interrupted command says that it stopped
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+    /// Looks at about so many parcels a request
+    #[arg(long, value_name = "N", default_value_t = 2_000,
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    step: u16,
+    /// Shows progress although standard error is no terminal
+    #[arg(long)]
+    progress: bool,
 }
 
 /// Which parcels are meant; all that is said must hold.
@@ -78,15 +98,20 @@ struct Which {
     #[arg(long, value_name = "TEXT")]
     recipient: Option<String>,
     /// For recipients in this domain
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, visible_alias = "site", value_name = "DOMAIN")]
     domain: Option<String>,
     /// In this state
     #[arg(long)]
     state: Option<StateArg>,
     /// Arrived longer ago than this: 30m, 4h, 2d
-    #[arg(long, value_name = "TIME", value_parser = merpati_config::parse_duration)]
+    #[arg(long = "older-than", visible_alias = "older", value_name = "TIME",
+          value_parser = merpati_config::parse_duration)]
     older: Option<Duration>,
-    /// The last attempt failed with a text that contains this
+    /// Arrived no longer ago than this
+    #[arg(long = "younger-than", visible_alias = "younger", value_name = "TIME",
+          value_parser = merpati_config::parse_duration)]
+    younger: Option<Duration>,
+    /// The last attempt failed, or the message is held, with a text that contains this
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
     /// All of them
@@ -124,6 +149,7 @@ impl Which {
             domain: self.domain.clone(),
             state: self.state.map(Into::into),
             older_seconds: self.older.map(|time| time.as_secs()),
+            younger_seconds: self.younger.map(|time| time.as_secs()),
             reason: self.error.clone(),
         };
         if self.ids.is_empty() {
@@ -143,11 +169,12 @@ pub(crate) fn run(args: &QueueArgs, client: &Client) -> anyhow::Result<()> {
             client.download(&format!("{}/raw", message_path(id)), &mut io::stdout().lock())?;
             Ok(())
         }
-        QueueCommand::Hold { which, reason } => queue.change("hold", which, reason.as_deref()),
-        QueueCommand::Release(which) => queue.change("release", which, None),
-        QueueCommand::Retry(which) => queue.change("retry", which, None),
-        QueueCommand::Bounce(which) => queue.change("bounce", which, None),
-        QueueCommand::Delete(which) => queue.change("delete", which, None),
+        QueueCommand::Hold { bulk, reason } => queue.change("hold", bulk, reason.as_deref()),
+        QueueCommand::Release(bulk) => queue.change("release", bulk, None),
+        QueueCommand::Retry(bulk) => queue.change("retry", bulk, None),
+        QueueCommand::Bounce(bulk) => queue.change("bounce", bulk, None),
+        QueueCommand::Delete(bulk) => queue.change("delete", bulk, None),
+        QueueCommand::Watch(args) => watch::run(args, client, queue.json),
         QueueCommand::Stats => queue.stats(),
     }
 }
@@ -191,6 +218,9 @@ impl Queue<'_> {
             if let Some(reason) = &parcel.reason {
                 writeln!(out, "    {}", plain(reason))?;
             }
+            if let Some(host) = &parcel.unknown_at {
+                writeln!(out, "    may have been delivered already by {}", plain(host))?;
+            }
         }
         Ok(())
     }
@@ -208,10 +238,20 @@ impl Queue<'_> {
             ["arrived".to_owned(), seconds(&message.arrived)],
             ["size".to_owned(), message.size.to_string()],
         ];
+        if message.priority != 0 {
+            rows.push(["priority".to_owned(), message.priority.to_string()]);
+        }
+        let deliver_by = message.deliver_by.as_ref();
+        let deliver_by = deliver_by.map(|by| format!("{}, else {}", seconds(&by.at), by.mode));
+        let not_before = message.not_before.as_ref().map(|moment| seconds(moment));
         for (name, value) in [
             ("peer", &message.peer),
             ("hello", &message.hello),
             ("account", &message.account),
+            ("not before", &not_before),
+            ("deliver by", &deliver_by),
+            ("folder", &message.folder),
+            ("envid", &message.envid),
             ("held on arrival", &message.hold),
         ] {
             rows.extend(value.as_ref().map(|value| [name.to_owned(), plain(value)]));
@@ -225,22 +265,6 @@ impl Queue<'_> {
         }
         writeln!(out)?;
         self.show_parcels(&mut out, &message.parcels)
-    }
-
-    fn change(&self, action: &str, which: &Which, reason: Option<&str>) -> anyhow::Result<()> {
-        let mut changed = 0;
-        for selection in which.selections() {
-            let request = ActionRequest { selection, reason: reason.map(str::to_owned) };
-            let answer: Changed = self.client.post(&format!("/v1/queue/{action}"), &request)?;
-            changed += answer.changed;
-        }
-        let mut out = io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", json!({ "changed": changed }))?;
-        } else {
-            writeln!(out, "{action}: {changed}")?;
-        }
-        Ok(())
     }
 
     fn stats(&self) -> anyhow::Result<()> {
@@ -260,6 +284,9 @@ impl Queue<'_> {
         ];
         for line in align(&rows.map(|(name, value)| [name.to_owned(), value])) {
             writeln!(out, "{line}")?;
+        }
+        if stats.loading {
+            writeln!(out, "older mail is still being looked up: there is more")?;
         }
         Ok(())
     }

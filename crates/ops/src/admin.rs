@@ -3,6 +3,7 @@
 
 mod queue;
 mod socket;
+mod status;
 mod token;
 
 use std::net::SocketAddr;
@@ -14,17 +15,20 @@ use std::{fmt, io};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use merpati_plugin::{Spool, async_trait};
 use merpati_types::Secret;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::{ErrorView, ReadyView};
+use crate::activity::Activity;
+use crate::api::ErrorView;
 use crate::metrics::Metrics;
+
+pub use status::Vitals;
 
 /// Something a role adds to the API: `POST /v1/NAME`, JSON in and out.
 #[async_trait]
@@ -52,7 +56,8 @@ pub enum CommandError {
 }
 
 /// What a server is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Not yet serving.
     Starting,
@@ -60,6 +65,18 @@ pub enum Phase {
     Serving,
     /// Finishing what is in hand.
     Draining,
+}
+
+impl Phase {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// Tells load balancers and supervisors whether mail is taken. Clones share one state, which
@@ -83,14 +100,21 @@ impl Readiness {
     }
 }
 
+/// Says why new connections are turned away for want of room, if they are.
+pub type Shedding = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the API is made of.
 pub struct AdminSettings {
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What `/ready` tells.
     pub readiness: Readiness,
+    /// What `/v1/activity` shows.
+    pub activity: Arc<Activity>,
     /// The queue.
     pub spool: Arc<dyn Spool>,
+    /// Says why new connections are turned away for want of room, if they are.
+    pub shedding: Shedding,
     /// What the role adds, by name: `explain/rcpt` is `POST /v1/explain/rcpt`.
     pub commands: Vec<(String, Arc<dyn Command>)>,
 }
@@ -148,11 +172,10 @@ impl Admin {
     /// Puts the API together. Command names must differ.
     #[must_use]
     pub fn new(settings: AdminSettings) -> Self {
-        let AdminSettings { metrics, readiness, spool, commands } = settings;
+        let vitals = Vitals::of(&settings);
+        let AdminSettings { metrics, activity, spool, commands, .. } = settings;
         let mut router = Router::new()
-            .route("/health", get(|| async { "ok\n" }))
-            .route("/ready", get(ready).with_state(readiness))
-            .route("/metrics", get(exposition).with_state((metrics, Arc::clone(&spool))))
+            .merge(status::router(vitals, metrics, activity))
             .merge(queue::router(spool));
         for (name, command) in commands {
             router = router.route(&format!("/v1/{name}"), post(run).with_state(command));
@@ -229,26 +252,6 @@ impl Serving {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-async fn ready(State(readiness): State<Readiness>) -> Response {
-    let phase = readiness.phase();
-    let (status, name) = match phase {
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        Phase::Serving => (StatusCode::OK, "serving"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-    };
-    let view = ReadyView { ready: phase == Phase::Serving, phase: name.to_owned() };
-    (status, axum::Json(view)).into_response()
-}
-
-async fn exposition(
-    State((metrics, spool)): State<(Arc<Metrics>, Arc<dyn Spool>)>,
-) -> impl IntoResponse {
-    if let Ok(stats) = spool.stats().await {
-        metrics.set_queue(&stats);
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
 }
 
 async fn run(State(command): State<Arc<dyn Command>>, body: Bytes) -> Result<Response, Refused> {

@@ -2,22 +2,32 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /health` | 200 while the process lives |
+//! | `GET /health` | 200, or 503 while nothing can be made durable; [`HealthView`] |
 //! | `GET /ready` | 200 while it takes mail, else 503; [`ReadyView`] |
 //! | `GET /metrics` | Prometheus' text format |
+//! | `GET /v1/health` | 200; [`HealthView`] |
+//! | `GET /v1/activity` | [`ActivityView`] |
 //! | `GET /v1/queue/stats` | [`StatsView`] |
 //! | `POST /v1/queue/list` [`ListRequest`] | [`ListPage`] |
 //! | `GET /v1/queue/message/ID` | [`MessageView`] |
 //! | `GET /v1/queue/message/ID/raw` | the message, as it would be delivered |
 //! | `POST /v1/queue/ACTION` [`ActionRequest`] | [`Changed`]; `hold`, `release`, `retry`, `bounce`, `delete` |
 //!
+//! An action changes a step of the queue and says where the next step begins: the client asks
+//! again until there is none. Each step is durable when it is answered, so whoever stops in
+//! between, or in the middle of one, leaves every parcel either as it was or changed.
+//!
 //! What goes wrong is answered with [`ErrorView`] and 400, 404, 503 or another status.
 
 use std::collections::BTreeMap;
 
-use merpati_plugin::spool::{Listed, ParcelState, Stats};
-use merpati_plugin::spool::{MessageInfo, Parcel};
+use merpati_plugin::spool::{DeliverBy, Listed, MessageInfo, Parcel, ParcelState, Stats};
+use merpati_types::ByMode;
 use serde::{Deserialize, Serialize};
+
+mod status;
+
+pub use status::{ActivityView, HealthView, HopView, Index, ReadyView, SpoolHealthView, Status};
 
 /// Which parcels are meant. Every field that is set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +47,8 @@ pub struct Selection {
     pub state: Option<State>,
     /// Arrived at least so many seconds ago.
     pub older_seconds: Option<u64>,
+    /// Arrived at most so many seconds ago.
+    pub younger_seconds: Option<u64>,
     /// The last reason contains this text.
     pub reason: Option<String>,
 }
@@ -107,6 +119,9 @@ pub struct ParcelView {
     pub warned: bool,
     /// Whether the next attempt bounces it.
     pub expired: bool,
+    /// The host that may have it already: the end of the message was sent there, and no reply
+    /// was seen.
+    pub unknown_at: Option<String>,
 }
 
 /// A message, and its parcels.
@@ -130,10 +145,29 @@ pub struct MessageView {
     pub account: Option<String>,
     /// Why it was held when it came, if it was.
     pub hold: Option<String>,
+    /// MT-PRIORITY (RFC 6710), -9 to 9.
+    pub priority: i8,
+    /// No attempt before this moment, RFC 3339.
+    pub not_before: Option<String>,
+    /// The sender's deadline (RFC 2852).
+    pub deliver_by: Option<DeadlineView>,
+    /// The folder it is to go to.
+    pub folder: Option<String>,
+    /// The sender's name for the transaction (RFC 3461).
+    pub envid: Option<String>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
     /// What is left to do.
     pub parcels: Vec<ParcelView>,
+}
+
+/// By when a message is to be delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadlineView {
+    /// The moment, RFC 3339.
+    pub at: String,
+    /// What happens then: `return` or `notify`.
+    pub mode: String,
 }
 
 /// Asks for a change.
@@ -144,13 +178,19 @@ pub struct ActionRequest {
     pub selection: Selection,
     /// Why; shown with held mail.
     pub reason: Option<String>,
+    /// Where the last step ended.
+    pub cursor: Option<String>,
+    /// How many parcels to look at, about; default 1,000, at most 10,000.
+    pub step: Option<usize>,
 }
 
-/// What an action did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a step of an action did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// How many parcels were changed.
     pub changed: u64,
+    /// Where the next step begins, if there may be more to change.
+    pub next: Option<String>,
 }
 
 /// Counts of the queue.
@@ -168,15 +208,8 @@ pub struct StatsView {
     pub leased: u64,
     /// Octets of the messages as received.
     pub octets: u64,
-}
-
-/// Whether mail is taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReadyView {
-    /// Whether it is.
-    pub ready: bool,
-    /// `starting`, `serving` or `draining`.
-    pub phase: String,
+    /// Whether older mail is still being looked up after a start, and not all is counted.
+    pub loading: bool,
 }
 
 /// What went wrong.
@@ -206,6 +239,7 @@ impl ParcelView {
             reason: listed.parcel.last_reason.clone(),
             warned: listed.parcel.warned,
             expired: listed.parcel.expired,
+            unknown_at: listed.parcel.unknown_at.clone(),
         }
     }
 }
@@ -227,9 +261,24 @@ impl MessageView {
             hello: message.origin.hello.clone(),
             account: message.origin.account.clone(),
             hold: message.attributes.hold.clone(),
+            priority: message.attributes.priority,
+            not_before: message.attributes.not_before.map(|moment| moment.to_string()),
+            deliver_by: message.attributes.deliver_by.as_ref().map(DeadlineView::of),
+            folder: message.attributes.folder.clone(),
+            envid: message.envelope.envid.as_ref().map(ToString::to_string),
             tags: message.attributes.tags.clone(),
             parcels: parcels.iter().map(ParcelView::of).collect(),
         })
+    }
+}
+
+impl DeadlineView {
+    fn of(deadline: &DeliverBy) -> Self {
+        let mode = match deadline.mode {
+            ByMode::Return => "return",
+            ByMode::Notify => "notify",
+        };
+        Self { at: deadline.at.to_string(), mode: mode.to_owned() }
     }
 }
 
@@ -282,6 +331,7 @@ impl From<Stats> for StatsView {
             held: stats.held,
             leased: stats.leased,
             octets: stats.bytes,
+            loading: stats.loading,
         }
     }
 }

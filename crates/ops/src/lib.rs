@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod activity;
 pub mod admin;
 pub mod api;
 pub mod client;
@@ -10,8 +11,10 @@ pub mod privileges;
 pub mod signals;
 pub mod state_dir;
 
+pub use activity::Activity;
 pub use admin::{
-    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving,
+    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving, Shedding,
+    Vitals,
 };
 pub use events::EventLog;
 pub use metrics::Metrics;

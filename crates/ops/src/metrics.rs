@@ -16,6 +16,10 @@
 //! | `merpati_reports_total` | `action` |
 //! | `merpati_queue_messages`, `merpati_queue_octets` | |
 //! | `merpati_queue_parcels` | `state` |
+//! | `merpati_ready`, `merpati_shedding` (0 or 1) | |
+//! | `merpati_spool_full`, `merpati_spool_failing`, `merpati_spool_loading` (0 or 1) | |
+//! | `merpati_spool_damaged` | |
+//! | `merpati_spool_index` (0 or 1) | `state` |
 
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use crate::api::{HealthView, Index};
 use crate::events;
 
 /// From a policy that only looks at memory to a session of an hour.
@@ -34,7 +39,7 @@ const SECONDS: [f64; 12] =
 /// From a line of text to the largest messages.
 const OCTETS: [f64; 8] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 10e6, 50e6];
 
-const DESCRIPTIONS: [(&str, &str); 10] = [
+const COUNTERS_AND_TIMES: [(&str, &str); 10] = [
     ("merpati_connections_total", "Connections accepted."),
     ("merpati_verdicts_total", "Answers of policies."),
     ("merpati_logins_total", "Attempts to authenticate."),
@@ -45,6 +50,16 @@ const DESCRIPTIONS: [(&str, &str); 10] = [
     ("merpati_reports_total", "Delivery reports queued."),
     ("merpati_session_seconds", "How long connections lasted."),
     ("merpati_accept_seconds", "From MAIL to a durable message."),
+];
+
+const GAUGES: [(&str, &str); 7] = [
+    ("merpati_ready", "Whether mail is taken."),
+    ("merpati_shedding", "Whether new connections are turned away for want of room."),
+    ("merpati_spool_full", "Whether new mail is refused for want of space."),
+    ("merpati_spool_failing", "Whether nothing can be made durable at present."),
+    ("merpati_spool_loading", "Whether older mail is still being looked up after a start."),
+    ("merpati_spool_damaged", "Places that could not be read since the start."),
+    ("merpati_spool_index", "Whether all mail can be found."),
 ];
 
 /// The metrics of a process: an observer that counts.
@@ -58,13 +73,16 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let recorder = builder().expect("there are buckets").build_recorder();
-        for (name, text) in DESCRIPTIONS {
+        for (name, text) in COUNTERS_AND_TIMES {
             let text = SharedString::const_str(text);
             if name.ends_with("_seconds") {
                 recorder.describe_histogram(KeyName::from(name), None, text);
             } else {
                 recorder.describe_counter(KeyName::from(name), None, text);
             }
+        }
+        for (name, text) in GAUGES {
+            recorder.describe_gauge(KeyName::from(name), None, SharedString::const_str(text));
         }
         Self { handle: recorder.handle(), recorder }
     }
@@ -87,6 +105,25 @@ impl Metrics {
             ("leased", stats.leased),
         ] {
             self.gauge("merpati_queue_parcels", labels([("state", state)]), parcels);
+        }
+    }
+
+    /// Tells how the server is.
+    pub fn set_health(&self, health: &HealthView) {
+        let spool = &health.spool;
+        for (name, value) in [
+            ("merpati_ready", u64::from(health.ready)),
+            ("merpati_shedding", u64::from(health.shedding.is_some())),
+            ("merpati_spool_full", u64::from(spool.full.is_some())),
+            ("merpati_spool_failing", u64::from(spool.failing.is_some())),
+            ("merpati_spool_loading", u64::from(spool.index.is_loading())),
+            ("merpati_spool_damaged", spool.damaged),
+        ] {
+            self.gauge(name, Vec::new(), value);
+        }
+        for state in [Index::Whole, Index::Loading, Index::Rebuilding, Index::Lost] {
+            let labels = labels([("state", state.name())]);
+            self.gauge("merpati_spool_index", labels, u64::from(state == spool.index));
         }
     }
 

@@ -10,17 +10,18 @@ use merpati_config::RoleConfig;
 use merpati_config::sections::{Admin as AdminConfig, LogFormat};
 use merpati_deliver::{Runner, RunnerParts};
 use merpati_ops::{
-    Admin, AdminSettings, EventLog, Metrics, Phase, Readiness, Serving, Signal, Signals, User, log,
-    privileges, state_dir,
+    Activity, Admin, AdminSettings, EventLog, Metrics, Phase, Readiness, Serving, Shedding, Signal,
+    Signals, User, Vitals, log, privileges, state_dir,
 };
 use merpati_plugin::{Observer, Observers, Spool};
 use merpati_queue::{Limits, Schedule};
 use merpati_server::limits::{ConnectionLimits, Gate};
-use merpati_server::{Listener, Server, listener};
+use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
 use merpati_types::Timestamp;
 use tokio::sync::watch;
 
+use crate::alarm;
 use crate::cli::{self, Fatal};
 use crate::compose::{Composed, within};
 use crate::reload::Reloadable;
@@ -76,14 +77,6 @@ fn open_spool(config: &RoleConfig) -> Result<DiskSpool, Fatal> {
         .map_err(|error| Fatal::Spool(format!("spool {}: {error}", directory.display())))
 }
 
-/// Says what was found in the spool, once it has been read; mail is taken meanwhile.
-fn tell_what_is_there(spool: Arc<DiskSpool>) {
-    tokio::spawn(async move {
-        let report = spool.whole().await;
-        tracing::info!(?report, "spool read");
-    });
-}
-
 async fn run(
     role: Role,
     path: &Path,
@@ -92,10 +85,12 @@ async fn run(
     spool: DiskSpool,
 ) -> Result<(), Fatal> {
     let spool = Arc::new(spool);
-    tell_what_is_there(Arc::clone(&spool));
+    alarm::tell_what_is_there(Arc::clone(&spool));
     let spool: Arc<dyn Spool> = spool;
     let metrics = Arc::new(Metrics::new());
-    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog), Arc::clone(&metrics) as _];
+    let activity = Arc::new(Activity::default());
+    let mut observers: Vec<Arc<dyn Observer>> =
+        vec![Arc::new(EventLog), Arc::clone(&metrics) as _, Arc::clone(&activity) as _];
     observers.extend(role.observers.iter().cloned());
     let observers = Observers::new(observers);
     let services =
@@ -104,23 +99,23 @@ async fn run(
     let Composed { config, routing, .. } = composed;
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
     let readiness = Readiness::default();
-    let admin = start_admin(&config.admin, &metrics, &readiness, &spool).await?;
-    let routing = Arc::new(ArcSwap::from_pointee(routing));
-
     let gate = Gate::new(ConnectionLimits {
         total: config.limits.connections,
         per_address: config.limits.connections_per_address,
     });
+    let settings = AdminSettings {
+        metrics,
+        readiness: readiness.clone(),
+        activity,
+        spool: Arc::clone(&spool),
+        shedding: crowded(&gate, config.limits.connections),
+        commands: Vec::new(),
+    };
+    let vitals = Vitals::of(&settings);
+    let admin = start_admin(&config.admin, settings).await?;
+    let routing = Arc::new(ArcSwap::from_pointee(routing));
     let server = Server::new(gate);
-    for (number, socket) in sockets {
-        let listen = &config.listeners[number];
-        server.listen(Listener {
-            socket: listener::into_tokio(socket).map_err(Fatal::system("cannot listen"))?,
-            service: Arc::clone(&services[number]),
-            proxies: within(&listen.proxy_from),
-            xclients: within(&listen.xclient_from),
-        });
-    }
+    listen(&server, &config, sockets, &services)?;
     let (stop, stopped) = watch::channel(false);
     let runner = Runner::new(runner_parts(&config, &spool, &routing, &observers));
     let runner = tokio::spawn(runner.run(stopped));
@@ -135,6 +130,7 @@ async fn run(
     };
     tracing::info!(role = kind.binary(), hostname = %config.hostname, "serving");
     readiness.set(Phase::Serving);
+    alarm::watch(vitals);
     wait_for_stop(signals, &reloadable).await;
 
     tracing::info!("draining");
@@ -147,6 +143,25 @@ async fn run(
     }
     spool.close().await;
     tracing::info!(connections = left, unfinished, "stopped");
+    Ok(())
+}
+
+/// Serves every socket by the service of its `[[listen]]`.
+fn listen(
+    server: &Server,
+    config: &RoleConfig,
+    sockets: Vec<(usize, StdListener)>,
+    services: &[Arc<ArcSwap<Service>>],
+) -> Result<(), Fatal> {
+    for (number, socket) in sockets {
+        let listen = &config.listeners[number];
+        server.listen(Listener {
+            socket: listener::into_tokio(socket).map_err(Fatal::system("cannot listen"))?,
+            service: Arc::clone(&services[number]),
+            proxies: within(&listen.proxy_from),
+            xclients: within(&listen.xclient_from),
+        });
+    }
     Ok(())
 }
 
@@ -180,19 +195,15 @@ fn runner_parts(
     }
 }
 
+/// Why no more connections are taken, if so.
+fn crowded(gate: &Arc<Gate>, most: usize) -> Shedding {
+    let gate = Arc::clone(gate);
+    Arc::new(move || (gate.total() >= most).then(|| format!("{most} are open, the most allowed")))
+}
+
 /// The admin socket, and the admin port if one is configured.
-async fn start_admin(
-    config: &AdminConfig,
-    metrics: &Arc<Metrics>,
-    readiness: &Readiness,
-    spool: &Arc<dyn Spool>,
-) -> Result<Vec<Serving>, Fatal> {
-    let admin = Admin::new(AdminSettings {
-        metrics: Arc::clone(metrics),
-        readiness: readiness.clone(),
-        spool: Arc::clone(spool),
-        commands: Vec::new(),
-    });
+async fn start_admin(config: &AdminConfig, settings: AdminSettings) -> Result<Vec<Serving>, Fatal> {
+    let admin = Admin::new(settings);
     let mut serving = vec![admin.serve_unix(&config.socket).await?];
     if let Some(tcp) = &config.tcp {
         serving.push(admin.serve_tcp(tcp.address, tcp.token.clone()).await?);

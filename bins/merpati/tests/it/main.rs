@@ -2,15 +2,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod load;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use merpati_ops::api::{ListPage, MessageView, ParcelView, State};
+use merpati_ops::Phase;
+use merpati_ops::api::{
+    ActivityView, DeadlineView, HealthView, ListPage, MessageView, ParcelView, SpoolHealthView,
+    State, StatsView, Status,
+};
+
+mod bulk;
+mod load;
 
 /// Runs the tool with `input` on its standard input.
 fn merpati(args: &[&str], input: &str) -> Output {
@@ -78,6 +83,7 @@ fn parcel(number: u32) -> ParcelView {
         reason: Some("450 busy\u{1b}[2J".to_owned()),
         warned: false,
         expired: false,
+        unknown_at: Some("mx.receiver.test [192.0.2.7]:25".to_owned()),
     }
 }
 
@@ -89,17 +95,21 @@ fn json(value: &impl serde::Serialize) -> String {
 fn lists_page_by_page() {
     let first = ListPage { parcels: vec![parcel(0)], cursor: Some("000000000000a/0".to_owned()) };
     let second = ListPage { parcels: vec![parcel(12)], cursor: None };
-    let args = ["queue", "list", "--domain", "receiver.test", "--older", "2h"];
+    let args =
+        ["queue", "list", "--site", "receiver.test", "--older-than", "2h", "--younger", "1d"];
     let (output, requests) = with_server(&args, &[json(&first), json(&second)]);
     let expected = "\
 000000000000a/0  deferred  2026-11-23T08:00:00  20  3x  <>  <b@receiver.test> and 1 more
     450 busy?[2J
+    may have been delivered already by mx.receiver.test [192.0.2.7]:25
 000000000000a/12  deferred  2026-11-23T08:00:00  20  3x  <>  <b@receiver.test> and 1 more
     450 busy?[2J
+    may have been delivered already by mx.receiver.test [192.0.2.7]:25
 ";
     assert_eq!(text(&output.stdout), expected);
     assert!(requests[0].contains("\"domain\":\"receiver.test\""), "{}", requests[0]);
     assert!(requests[0].contains("\"older_seconds\":7200"), "{}", requests[0]);
+    assert!(requests[0].contains("\"younger_seconds\":86400"), "{}", requests[0]);
     assert!(requests[1].contains("\"cursor\":\"000000000000a/0\""), "{}", requests[1]);
 
     let (output, _) = with_server(&["queue", "list", "--json", "--limit", "1"], &[json(&first)]);
@@ -119,19 +129,30 @@ fn shows_and_writes_messages() {
         hello: None,
         account: None,
         hold: None,
+        priority: 4,
+        not_before: Some("2026-11-23T10:00:00.000Z".to_owned()),
+        deliver_by: Some(DeadlineView {
+            at: "2026-11-23T12:00:00.000Z".to_owned(),
+            mode: "return".to_owned(),
+        }),
+        folder: None,
+        envid: None,
         tags: [("list".to_owned(), "yes".to_owned())].into(),
         parcels: vec![],
     };
     let (output, requests) = with_server(&["queue", "show", "000000000000a"], &[json(&message)]);
     assert_eq!(requests, ["GET /v1/queue/message/000000000000a"]);
     let expected = "\
-id         000000000000a
-sender     <a@sender.test>
-arrived    2026-11-23T08:00:00
-size       20
-peer       192.0.2.1
-tag list   yes
-recipient  <b@receiver.test>
+id          000000000000a
+sender      <a@sender.test>
+arrived     2026-11-23T08:00:00
+size        20
+priority    4
+peer        192.0.2.1
+not before  2026-11-23T10:00:00
+deliver by  2026-11-23T12:00:00, else return
+tag list    yes
+recipient   <b@receiver.test>
 
 ";
     assert_eq!(text(&output.stdout), expected);
@@ -161,14 +182,80 @@ fn changes_what_is_named() {
 }
 
 #[test]
+fn goes_on_step_by_step() {
+    let step = r#"{"changed":7,"next":"000000000000a/1"}"#.to_owned();
+    let last = r#"{"changed":1,"next":null}"#.to_owned();
+    let args = ["queue", "hold", "--all", "--step", "7", "--after", "0000000000009/0"];
+    let args = [&args[..], &["--progress"]].concat();
+    let (output, requests) = with_server(&args, &[step, last]);
+    assert_eq!(text(&output.stdout), "hold: 8\n");
+    assert_eq!(text(&output.stderr), "hold: 7 so far\nhold: 8 so far\n");
+    assert!(requests[0].contains("\"step\":7"), "{}", requests[0]);
+    assert!(requests[0].contains("\"cursor\":\"0000000000009/0\""), "{}", requests[0]);
+    assert!(requests[1].contains("\"cursor\":\"000000000000a/1\""), "{}", requests[1]);
+}
+
+#[test]
+fn tells_how_the_server_is() {
+    let mut health = HealthView {
+        status: Status::Ok,
+        ready: true,
+        phase: Phase::Serving,
+        reasons: Vec::new(),
+        spool: SpoolHealthView::default(),
+        shedding: None,
+    };
+    let (output, requests) = with_server(&["health"], &[json(&health)]);
+    assert_eq!(requests, ["GET /v1/health"]);
+    let expected =
+        "status      ok\nphase       serving\ntakes mail  yes\ndamaged     0\nindex       whole\n";
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected));
+
+    health.status = Status::Degraded;
+    health.reasons.push("the spool is full: no room".to_owned());
+    let (output, _) = with_server(&["health"], &[json(&health)]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), ""));
+    assert!(text(&output.stdout).ends_with("\nthe spool is full: no room\n"));
+    let (output, _) = with_server(&["health", "--json"], &[json(&health)]);
+    assert_eq!(serde_json::from_slice::<HealthView>(&output.stdout).unwrap(), health);
+}
+
+#[test]
+fn watches_on_a_pipe() {
+    let view = |at, delivered| ActivityView {
+        at,
+        status: Status::Ok,
+        reasons: Vec::new(),
+        queue: StatsView::default(),
+        accepted: 0,
+        delivered,
+        deferred: 0,
+        bounced: 0,
+        hops: Vec::new(),
+    };
+    let views = [json(&view(0, 0)), json(&view(1_000, 5)), json(&view(2_000, 6))];
+    let args = ["queue", "watch", "--count", "2", "--interval", "1ms"];
+    let (output, requests) = with_server(&args, &views);
+    assert_eq!(requests, ["GET /v1/activity"; 3]);
+    let lines: Vec<_> = text(&output.stdout).lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("delivered 5.0") && lines[1].contains("delivered 1.0"), "{lines:?}");
+
+    let (output, _) = with_server(&[&args[..], &["--json"]].concat(), &views);
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["rates"]["delivered"], 5.0);
+}
+
+#[test]
 fn finds_the_server_by_its_configuration() {
     let directory = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(directory.path().join("admin.sock")).unwrap();
     let config = directory.path().join("mx.toml");
     let state_dir = directory.path().display();
     std::fs::write(&config, format!("hostname = 'a.test'\nstate_dir = '{state_dir}'\n")).unwrap();
-    let server =
-        thread::spawn(move || answer(&listener, &json(&merpati_ops::api::StatsView::default())));
+    let server = thread::spawn(move || answer(&listener, &json(&StatsView::default())));
     let output = merpati(&["queue", "stats", "--config", config.to_str().unwrap()], "");
     assert_eq!(server.join().unwrap(), "GET /v1/queue/stats");
     assert!(text(&output.stdout).starts_with("messages  0\nactive    0\n"));

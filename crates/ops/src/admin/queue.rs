@@ -23,6 +23,10 @@ use crate::api::{
 const PAGE: usize = 100;
 /// The largest page.
 const PAGE_LIMIT: usize = 1_000;
+/// What one request to change looks at, unless asked otherwise.
+const STEP: usize = 1_000;
+/// The largest step.
+const STEP_LIMIT: usize = 10_000;
 
 type Shared = State<Arc<dyn Spool>>;
 type Answer = Result<Response, Refused>;
@@ -95,15 +99,20 @@ async fn act(State(spool): Shared, Path(action): Path<String>, body: Bytes) -> A
         "delete" => Change::Delete,
         other => return Err(CommandError::NotFound(format!("no action `{other}`")).into()),
     };
-    let done = spool.change(&filter, &change, None, usize::MAX).await.map_err(refused)?;
+    let after = request.cursor.as_deref().map(cursor).transpose()?;
+    let step = request.step.unwrap_or(STEP).clamp(1, STEP_LIMIT);
+    let done = spool.change(&filter, &change, after, step).await.map_err(refused)?;
     let changed = done.parcels;
-    let selection = serde_json::to_string(&request.selection).unwrap_or_default();
-    tracing::info!(event = "queue changed", action, changed, selection);
-    Ok(Json(Changed { changed }).into_response())
+    if changed > 0 {
+        let selection = serde_json::to_string(&request.selection).unwrap_or_default();
+        tracing::info!(event = "queue changed", action, changed, selection);
+    }
+    let next = done.next.map(|Cursor(parcel)| parcel.to_string());
+    Ok(Json(Changed { changed, next }).into_response())
 }
 
 fn filter(selection: &Selection) -> Result<Filter, CommandError> {
-    let older = selection.older_seconds.map(|seconds| before(now(), Duration::from_secs(seconds)));
+    let ago = |seconds: u64| before(now(), Duration::from_secs(seconds));
     let domain = selection.domain.as_ref().map(|domain| domain.to_ascii_lowercase());
     Ok(Filter {
         id: selection.id.as_deref().map(message_id).transpose()?,
@@ -111,8 +120,8 @@ fn filter(selection: &Selection) -> Result<Filter, CommandError> {
         recipient: selection.recipient.clone(),
         next_hop: domain.map(|domain| NextHop::from_text(&domain)),
         state: selection.state.map(Into::into),
-        arrived_before: older,
-        arrived_after: None,
+        arrived_before: selection.older_seconds.map(ago),
+        arrived_after: selection.younger_seconds.map(ago),
         reason: selection.reason.clone(),
     })
 }
@@ -129,7 +138,7 @@ fn message_id(text: &str) -> Result<MessageId, CommandError> {
     text.parse().map_err(|error| CommandError::Wrong(format!("`{text}`: {error}")))
 }
 
-fn refused(error: SpoolError) -> Refused {
+pub(super) fn refused(error: SpoolError) -> Refused {
     let text = error.to_string();
     Refused(match error {
         SpoolError::NotFound => CommandError::NotFound(text),
@@ -137,7 +146,7 @@ fn refused(error: SpoolError) -> Refused {
     })
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     // A clock before 1970 is broken; the epoch is as good as what it says.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

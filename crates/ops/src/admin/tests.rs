@@ -8,21 +8,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use merpati_plugin::BodySource;
 use merpati_plugin::body::BodyReader;
-use merpati_plugin::deliver::MessageSource;
-use merpati_plugin::spool::{
-    self, Attributes, Change, Cursor, Filter, Lease, Listed, MessageInfo, NewMessage, NextHop,
-    NextHops, Origin, Parcel, ParcelId, ParcelState, Queued, Settlement, Share, SpoolError,
-    SpoolWriter, Stats,
+use merpati_plugin::deliver::{
+    DeferClass, DeliveryOutcome, DeliveryResult, Handover, MessageSource,
 };
+use merpati_plugin::spool::{
+    self, Attributes, Change, Cursor, Filter, Health, IndexState, Lease, Listed, MessageInfo,
+    NewMessage, NextHop, NextHops, Origin, Parcel, ParcelId, ParcelState, Queued, Settlement,
+    Share, SpoolError, SpoolWriter, Stats,
+};
+use merpati_plugin::{Event, Observer};
 use merpati_types::{
-    BodyType, Envelope, HeaderEdits, Mailbox, MessageId, Notify, Recipient, ReversePath, Timestamp,
+    BodyType, Envelope, HeaderEdits, Mailbox, MessageId, Notify, Recipient, Rejection, ReversePath,
+    Status, Timestamp,
 };
 use serde_json::json;
 
 use super::*;
 use crate::api::{
-    ActionRequest, Changed, ListPage, ListRequest, MessageView, Selection,
-    State as ParcelStateView, StatsView,
+    ActionRequest, ActivityView, Changed, HealthView, HopView, ListPage, ListRequest, MessageView,
+    ReadyView, Selection, State as ParcelStateView, StatsView,
 };
 use crate::client::{Client, ClientError};
 
@@ -30,6 +34,7 @@ use crate::client::{Client, ClientError};
 #[derive(Default)]
 struct FakeSpool {
     asked: Mutex<Vec<String>>,
+    health: Mutex<Health>,
 }
 
 const RAW: &[u8] = b"Subject: x\r\n\r\nbody\r\n";
@@ -137,8 +142,8 @@ impl Spool for FakeSpool {
         &self,
         filter: &Filter,
         change: &Change,
-        _: Option<Cursor>,
-        _: usize,
+        after: Option<Cursor>,
+        most: usize,
     ) -> Result<spool::Changed, SpoolError> {
         let what = match change {
             Change::Hold { reason } => format!("hold {reason}"),
@@ -148,13 +153,18 @@ impl Spool for FakeSpool {
             Change::Delete => "delete".to_owned(),
         };
         let parcels = self.note(&what, filter)?;
-        Ok(spool::Changed { parcels, next: None })
+        let place = after.map_or(0, |cursor| cursor.0.message.as_u64()) + most as u64;
+        let next = Cursor(ParcelId { message: MessageId::from_u64(place), number: u32::MAX });
+        Ok(spool::Changed { parcels, next: (place < 3_000).then_some(next) })
     }
     fn queued(&self, _: Share<'_>) -> Queued {
-        Queued::default()
+        Queued { messages: 3, bytes: 60 }
+    }
+    fn health(&self) -> Health {
+        self.health.lock().unwrap().clone()
     }
     async fn stats(&self) -> Result<Stats, SpoolError> {
-        Ok(Stats { messages: 3, deferred: 3, bytes: 60, ..Stats::default() })
+        Ok(Stats { messages: 3, deferred: 3, bytes: 60, loading: true, ..Stats::default() })
     }
     async fn close(&self) {}
 }
@@ -169,15 +179,34 @@ impl Command for Echo {
     }
 }
 
-fn admin(readiness: &Readiness) -> (Admin, Arc<FakeSpool>) {
-    let spool = Arc::new(FakeSpool::default());
+fn admin(readiness: &Readiness, spool: FakeSpool) -> (Admin, Arc<FakeSpool>) {
+    let spool = Arc::new(spool);
+    let activity = Arc::new(Activity::default());
+    for outcome in outcomes() {
+        activity.observe(&Event::Attempted {
+            parcel: &parcel(1).parcel,
+            recipient: 1,
+            transport: "mx",
+            outcome: &outcome,
+            bounced: false,
+        });
+    }
     let admin = Admin::new(AdminSettings {
         metrics: Arc::default(),
         readiness: readiness.clone(),
+        activity,
+        shedding: Arc::new(|| None),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,
         commands: vec![("explain/echo".to_owned(), Arc::new(Echo))],
     });
     (admin, spool)
+}
+
+fn outcomes() -> [DeliveryOutcome; 2] {
+    let rejection = Rejection::transient(Status::SYSTEM, "busy");
+    let deferred = DeliveryOutcome::refused(&rejection, DeferClass::Peer);
+    let delivered = DeliveryResult::Delivered(Handover::Relayed);
+    [deferred.clone(), DeliveryOutcome { result: delivered, ..deferred }]
 }
 
 /// Serves over a socket, and lets `ask` speak to it from a thread of its own.
@@ -185,9 +214,17 @@ async fn with_client<T: Send + 'static>(
     readiness: Readiness,
     ask: impl FnOnce(Client) -> T + Send + 'static,
 ) -> (T, Arc<FakeSpool>) {
+    with_spool(readiness, FakeSpool::default(), ask).await
+}
+
+async fn with_spool<T: Send + 'static>(
+    readiness: Readiness,
+    spool: FakeSpool,
+    ask: impl FnOnce(Client) -> T + Send + 'static,
+) -> (T, Arc<FakeSpool>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
-    let (admin, spool) = admin(&readiness);
+    let (admin, spool) = admin(&readiness, spool);
     let serving = admin.serve_unix(&path).await.unwrap();
     let client = Client::new(&path);
     let answer = tokio::task::spawn_blocking(move || ask(client)).await.unwrap();
@@ -201,6 +238,7 @@ async fn shows_the_queue() {
     with_client(Readiness::default(), |client| {
         let stats: StatsView = client.get("/v1/queue/stats").unwrap();
         assert_eq!((stats.messages, stats.deferred, stats.octets), (3, 3, 60));
+        assert!(stats.loading);
 
         let mut request = ListRequest { limit: Some(2), ..ListRequest::default() };
         let first: ListPage = client.post("/v1/queue/list", &request).unwrap();
@@ -233,9 +271,11 @@ async fn changes_the_queue() {
         let all = Selection { all: true, ..Selection::default() };
         let ask = |action: &str, selection: &Selection, reason: Option<&str>| {
             let reason = reason.map(str::to_owned);
-            let request = ActionRequest { selection: selection.clone(), reason };
+            let step = Some(5_000);
+            let selection = selection.clone();
+            let request = ActionRequest { selection, reason, step, ..ActionRequest::default() };
             let changed: Changed = client.post(&format!("/v1/queue/{action}"), &request).unwrap();
-            assert_eq!(changed.changed, 2);
+            assert_eq!(changed, Changed { changed: 2, next: None });
         };
         ask("hold", &some, Some("spam"));
         ask("release", &one, None);
@@ -255,6 +295,27 @@ async fn changes_the_queue() {
 }
 
 #[tokio::test]
+async fn changes_step_by_step() {
+    let (steps, spool) = with_client(Readiness::default(), |client| {
+        let selection = Selection { all: true, ..Selection::default() };
+        let mut request = ActionRequest { selection, ..ActionRequest::default() };
+        let mut steps = Vec::new();
+        loop {
+            let changed: Changed = client.post("/v1/queue/hold", &request).unwrap();
+            steps.push(changed.next.clone());
+            request.cursor = changed.next;
+            if request.cursor.is_none() {
+                break steps;
+            }
+        }
+    })
+    .await;
+    let next = |place: u64| Some(format!("{}/{}", MessageId::from_u64(place), u32::MAX));
+    assert_eq!(steps, [next(1_000), next(2_000), None]);
+    assert_eq!(spool.asked.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
 async fn refuses_what_makes_no_sense() {
     let (_, spool) = with_client(Readiness::default(), |client| {
         let refused = |answer: Result<serde_json::Value, ClientError>| match answer {
@@ -270,6 +331,8 @@ async fn refuses_what_makes_no_sense() {
         check("/v1/queue/delete", json!({"selection": {"id": "x"}}), 400, "not a queue id");
         check("/v1/queue/eat", json!({"selection": {"all": true}}), 404, "no action `eat`");
         check("/v1/queue/list", json!({"cursor": "x"}), 400, "not a cursor");
+        let all = json!({"selection": {"all": true}, "cursor": "x/y"});
+        check("/v1/queue/hold", all, 400, "not a cursor");
         check("/v1/explain/echo", json!(5), 400, "a number");
         let (status, _) = refused(client.get("/v1/queue/message/0000000000009"));
         assert_eq!(status, 404);
@@ -283,23 +346,88 @@ async fn refuses_what_makes_no_sense() {
 }
 
 #[tokio::test]
-async fn tells_health_readiness_and_metrics() {
+async fn tells_readiness_and_metrics() {
     let readiness = Readiness::default();
     let phases = readiness.clone();
     with_client(readiness, move |client| {
-        let mut text = Vec::new();
-        client.download("/health", &mut text).unwrap();
-        assert_eq!(text, b"ok\n");
         let ready = || client.get::<ReadyView>("/ready");
         assert!(matches!(ready(), Err(ClientError::Refused { status: 503, .. })));
         phases.set(Phase::Serving);
-        assert!(ready().unwrap().ready);
+        let expected = ReadyView { ready: true, phase: Phase::Serving, reasons: Vec::new() };
+        assert_eq!(ready().unwrap(), expected);
         phases.set(Phase::Draining);
         assert!(matches!(ready(), Err(ClientError::Refused { status: 503, .. })));
         let mut text = Vec::new();
         client.download("/metrics", &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("merpati_queue_parcels{state=\"deferred\"} 3"), "{text}");
+        for line in ["merpati_queue_parcels{state=\"deferred\"} 3", "merpati_ready 0"] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tells_what_is_wrong() {
+    use crate::api::Status::{Degraded, Failing, Ok};
+
+    let check = async |health: Health, status, ready, says: &str, metric: &str| {
+        let readiness = Readiness::default();
+        readiness.set(Phase::Serving);
+        let spool = FakeSpool { health: Mutex::new(health), ..FakeSpool::default() };
+        let ask = |client: Client| {
+            let health: HealthView = client.get("/v1/health").unwrap();
+            let status_of = |path: &str| match client.get::<serde_json::Value>(path) {
+                Result::Ok(_) => 200,
+                Err(ClientError::Refused { status, .. }) => status,
+                Err(other) => panic!("{other}"),
+            };
+            let codes = (status_of("/health"), status_of("/ready"));
+            let mut text = Vec::new();
+            client.download("/metrics", &mut text).unwrap();
+            (health, codes, String::from_utf8(text).unwrap())
+        };
+        let ((health, codes, text), _) = with_spool(readiness, spool, ask).await;
+        assert_eq!((health.status, health.ready), (status, ready), "{health:?}");
+        let expected = (if status == Failing { 503 } else { 200 }, if ready { 200 } else { 503 });
+        assert_eq!(codes, expected, "{health:?}");
+        assert_eq!(health.reasons.join("\n"), says);
+        assert!(text.lines().any(|line| line == metric), "{metric}\n{text}");
+    };
+    let none = Health::default();
+    check(none.clone(), Ok, true, "", "merpati_ready 1").await;
+    let full = Health { full: Some("no room".to_owned()), ..none.clone() };
+    check(full, Degraded, false, "the spool is full: no room", "merpati_spool_full 1").await;
+    let failing = Health { failing: Some("EIO".to_owned()), ..none.clone() };
+    let says = "nothing can be made durable: EIO";
+    check(failing, Failing, false, says, "merpati_spool_failing 1").await;
+    let damaged = Health { damaged: 2, ..none.clone() };
+    let says = "places in the spool that cannot be read: 2";
+    check(damaged, Degraded, true, says, "merpati_spool_damaged 2").await;
+    let loading = Health { index: IndexState::Loading, ..none.clone() };
+    let says = "older mail is still being looked up after the start";
+    check(loading, Ok, true, says, "merpati_spool_index{state=\"loading\"} 1").await;
+    let lost = Health { index: IndexState::Lost, ..none };
+    let says = "the spool's index cannot be written: memory grows until a restart";
+    check(lost, Degraded, true, says, "merpati_spool_index{state=\"lost\"} 1").await;
+}
+
+#[tokio::test]
+async fn tells_what_happens() {
+    with_client(Readiness::default(), |client| {
+        let activity: ActivityView = client.get("/v1/activity").unwrap();
+        let ActivityView { accepted, delivered, deferred, bounced, hops, .. } = activity;
+        assert_eq!((accepted, delivered, deferred, bounced), (0, 1, 1, 0));
+        let expected = HopView {
+            domain: "receiver.test".to_owned(),
+            messages: 3,
+            octets: 60,
+            delivered: 1,
+            deferred: 1,
+            bounced: 0,
+            last: Some("451 4.3.0 busy".to_owned()),
+        };
+        assert_eq!(hops, [expected]);
     })
     .await;
 }
@@ -308,7 +436,7 @@ async fn tells_health_readiness_and_metrics() {
 async fn replaces_a_dead_socket_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
-    let (admin, _) = admin(&Readiness::default());
+    let (admin, _) = admin(&Readiness::default(), FakeSpool::default());
     // A socket whose server is gone.
     drop(UnixListener::bind(&path).unwrap());
     let serving = admin.serve_unix(&path).await.unwrap();
@@ -327,7 +455,7 @@ async fn replaces_a_dead_socket_and_nothing_else() {
 async fn tcp_needs_the_token() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    let (admin, _) = admin(&Readiness::default());
+    let (admin, _) = admin(&Readiness::default(), FakeSpool::default());
     let any = "127.0.0.1:0".parse().unwrap();
     for (token, header, expected) in [
         ("t0ken", "", "401"),

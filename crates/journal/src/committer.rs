@@ -7,12 +7,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::disk::Disk;
-use crate::error::{AppendError, OpenError};
+use crate::error::OpenError;
 use crate::log::{Log, Options};
 use crate::reader::Reader;
 use crate::record::{Appended, Entry, Group};
 use crate::recovery::Recovery;
 use crate::ticket::{Answer, Ticket};
+
+mod helper;
+mod thread;
+
+use helper::Helper;
+use thread::Committer;
 
 /// When an append is answered.
 ///
@@ -82,10 +88,12 @@ impl Journal {
             limit: options.max_queued,
             synced: AtomicU64::new(log.synced()),
             counts: Mutex::default(),
+            trouble: Mutex::default(),
         });
+        let helper = Helper::start(options.segment_size)?;
         let thread = std::thread::Builder::new().name("journal".into()).spawn({
             let shared = shared.clone();
-            move || Committer::new(log, shared).run()
+            move || Committer::new(log, shared, helper, options.back_off).run()
         })?;
         Ok((Self { shared, reader, thread: Mutex::new(Some(thread)) }, recovery))
     }
@@ -148,8 +156,19 @@ impl Journal {
         *self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why nothing can be kept at present, if that is so.
+    ///
+    /// Set when the disk fails, and cleared by the next sync that works: while it is
+    /// set the journal tries by itself, at growing intervals of up to a second, and
+    /// answers appends in between with the same error.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Finishes what was queued, seals the segment, ends the thread and gives the
-    /// lock back. Later requests are answered with [`AppendError::Closed`];
+    /// lock back. Later requests are answered with
+    /// [`AppendError::Closed`](crate::AppendError::Closed);
     /// reading goes on.
     pub fn close(&self) {
         self.shared.lock().closing = true;
@@ -198,6 +217,7 @@ pub(crate) struct Shared {
     limit: usize,
     synced: AtomicU64,
     counts: Mutex<Counts>,
+    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Default)]
@@ -277,213 +297,5 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// When late records are tried again that could not be written.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// The committer thread's own state.
-struct Committer {
-    log: Log,
-    shared: Arc<Shared>,
-    /// What was written and waits for a sync.
-    unsynced: Vec<(Appended, Answer<Appended>)>,
-    /// What was answered and still is to be synced, to be written again if that
-    /// fails, each with its last sequence number.
-    late: Vec<(u64, Group)>,
-    /// When the most impatient of both wants it.
-    sync_by: Option<Instant>,
-}
-
-impl Committer {
-    fn new(log: Log, shared: Arc<Shared>) -> Self {
-        Self { log, shared, unsynced: Vec::new(), late: Vec::new(), sync_by: None }
-    }
-
-    fn run(mut self) {
-        while let Some(commands) = self.shared.take(self.sync_by) {
-            self.handle(commands);
-            if self.sync_by.is_some_and(|by| by <= Instant::now()) {
-                // Whoever waits for it is told.
-                let _ = self.sync();
-            }
-        }
-        let _ = self.sync();
-        if let Err(error) = self.log.seal() {
-            tracing::warn!(%error, "the journal's last segment could not be sealed");
-        }
-    }
-
-    /// Writes runs of appends in one go each; the rest happens in its place between.
-    fn handle(&mut self, commands: Vec<Command>) {
-        let mut run = Vec::with_capacity(commands.len());
-        for command in commands {
-            match command {
-                Command::Append { group, durability, answer } => {
-                    run.push((group, durability, answer));
-                }
-                Command::Remove { segment, answer } => {
-                    self.write(std::mem::take(&mut run));
-                    answer.give(self.remove(segment));
-                }
-                Command::Seal { answer } => {
-                    self.write(std::mem::take(&mut run));
-                    answer.give(self.seal());
-                }
-                Command::Flush { answer } => {
-                    self.write(std::mem::take(&mut run));
-                    answer.give(self.sync());
-                }
-            }
-        }
-        self.write(run);
-    }
-
-    fn write(&mut self, run: Vec<(Group, Durability, Answer<Appended>)>) {
-        if run.is_empty() {
-            return;
-        }
-        let groups: Vec<&Group> = run.iter().map(|(group, ..)| group).collect();
-        let octets: u64 = groups.iter().map(|group| group.span()).sum();
-        let results = self.log.write(&groups);
-        let failed = results.iter().filter(|result| result.is_err()).count() as u64;
-        self.count(|counts| {
-            counts.appends += results.len() as u64;
-            counts.octets += octets;
-            counts.writes += 1;
-            counts.failed += failed;
-        });
-        let now = Instant::now();
-        for ((group, durability, answer), result) in run.into_iter().zip(results) {
-            let within = match durability {
-                Durability::Sync => Duration::ZERO,
-                Durability::Group { within } | Durability::Soon { within } => within,
-                Durability::Written => {
-                    answer.give(result);
-                    continue;
-                }
-            };
-            let appended = match result {
-                Ok(appended) => appended,
-                Err(error) => {
-                    answer.give(Err(error));
-                    continue;
-                }
-            };
-            if matches!(durability, Durability::Soon { .. }) {
-                self.late.push((appended.last, group));
-                answer.give(Ok(appended));
-            } else {
-                self.unsynced.push((appended, answer));
-            }
-            let by = now + within;
-            self.sync_by = Some(self.sync_by.map_or(by, |other| other.min(by)));
-        }
-        if failed > 0 {
-            // Earlier writes that were never synced went with the failed segment.
-            self.settle(&AppendError::from(std::io::Error::other("a later write failed")));
-        }
-    }
-
-    fn sync(&mut self) -> Result<(), AppendError> {
-        self.sync_by = None;
-        if self.has_lost() {
-            self.write_again()?;
-        }
-        if self.log.synced() == self.log.written() {
-            self.settle(&AppendError::Closed);
-            return Ok(());
-        }
-        self.count(|counts| counts.syncs += 1);
-        let synced = self.log.sync().map(drop);
-        if let Err(error) = &synced {
-            tracing::error!(%error, "the journal could not be synced");
-        }
-        self.settle(synced.as_ref().err().unwrap_or(&AppendError::Closed));
-        synced
-    }
-
-    /// Answers all that are synced; the others with `error` if their segment is gone.
-    fn settle(&mut self, error: &AppendError) {
-        let synced = self.log.synced();
-        self.shared.synced.store(synced, Ordering::Release);
-        let written = self.log.written();
-        let mut failed = 0;
-        let mut keep = Vec::new();
-        for (appended, answer) in self.unsynced.drain(..) {
-            if appended.last <= synced {
-                answer.give(Ok(appended));
-            } else if appended.last > written {
-                failed += 1;
-                answer.give(Err(error.clone()));
-            } else {
-                keep.push((appended, answer));
-            }
-        }
-        self.unsynced = keep;
-        self.count(|counts| counts.failed += failed);
-        self.late.retain(|(last, _)| *last > synced);
-        if self.has_lost() {
-            // If that fails, the next sync tries it again, and fails until it works.
-            let _ = self.write_again();
-        }
-    }
-
-    /// Whether something that was answered went with its segment.
-    fn has_lost(&self) -> bool {
-        let written = self.log.written();
-        self.late.iter().any(|(last, _)| *last > written)
-    }
-
-    /// Writes what was answered and then lost with its segment to the next one.
-    fn write_again(&mut self) -> Result<(), AppendError> {
-        let groups: Vec<&Group> = self.late.iter().map(|(_, group)| group).collect();
-        let results = self.log.write(&groups);
-        let written = results.into_iter().collect::<Result<Vec<_>, _>>();
-        match written.and_then(|_| self.log.sync()) {
-            Ok(synced) => {
-                self.late.clear();
-                self.shared.synced.store(synced, Ordering::Release);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%error, late = self.late.len(), "late records cannot be written");
-                // Numbers are not used twice, but the next record's may be one of these.
-                self.late.iter_mut().for_each(|(last, _)| *last = u64::MAX);
-                self.sync_by = Some(Instant::now() + AGAIN);
-                Err(error)
-            }
-        }
-    }
-
-    fn remove(&mut self, segment: u64) -> Result<(), AppendError> {
-        if self.log.active() == Some(segment) {
-            self.seal()?;
-        }
-        Ok(self.log.remove(segment)?)
-    }
-
-    fn seal(&mut self) -> Result<(), AppendError> {
-        let sealed = self.log.seal();
-        self.settle(&sealed.clone().err().unwrap_or(AppendError::Closed));
-        sealed
-    }
-
-    fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Drop for Committer {
-    /// However the thread ends, nobody waits for it in vain.
-    fn drop(&mut self) {
-        let mut queue = self.shared.lock();
-        queue.closed = true;
-        let commands = std::mem::take(&mut queue.commands);
-        let blocked = std::mem::take(&mut queue.blocked);
-        drop(queue);
-        drop(commands);
-        blocked.into_iter().for_each(Waker::wake);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, OpenError};
@@ -35,6 +36,10 @@ pub struct Options {
     /// Files of removed segments that are kept to be used again; 2 by default. Blocks
     /// that were written before are quicker to sync.
     pub spares: usize,
+    /// How long the second failure of the disk in a row puts off the next attempt;
+    /// 50 ms by default, doubled by each further one up to a second. With 0 every
+    /// append is an attempt, and nothing is tried unasked.
+    pub back_off: Duration,
     /// The salt of a new journal's checksums; unpredictable by default, so that
     /// no body can be made to look like a record.
     pub salt: u64,
@@ -49,6 +54,7 @@ impl Default for Options {
             max_queued: 16 << 20,
             replay_from: 0,
             spares: 2,
+            back_off: Duration::from_millis(50),
             salt: RandomState::new().hash_one(std::process::id()),
         }
     }
@@ -202,6 +208,27 @@ impl Log {
         Ok(self.synced)
     }
 
+    /// Sees whether the disk works, by the sync of a segment that is begun if need be.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn probe(&mut self) -> Result<(), AppendError> {
+        if self.active.is_none() {
+            self.begin_segment(self.options.segment_size)?;
+        }
+        let active = self.active.as_ref().expect("there is one now");
+        match active.file.sync_data() {
+            Ok(()) => {
+                self.advance();
+                Ok(())
+            }
+            Err(error) => {
+                self.fail();
+                Err(error.into())
+            }
+        }
+    }
+
     /// Closes the segment with its table of contents; the next write begins another.
     ///
     /// # Errors
@@ -227,12 +254,7 @@ impl Log {
         }
         if self.reader.segments() == [segment] {
             // Some segment must know the numbers to go on from.
-            self.begin_segment(self.options.segment_size)?;
-            let begun = self.active.as_ref().expect("it was just begun");
-            if let Err(error) = begun.file.sync_data() {
-                self.fail();
-                return Err(error);
-            }
+            self.probe().map_err(io::Error::other)?;
         }
         // An older segment must not outlive what a newer one says of it.
         if self.unsure {

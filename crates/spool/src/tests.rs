@@ -64,7 +64,13 @@ impl Disk for Part {
 }
 
 fn options() -> Options {
-    let journal = merpati_journal::Options { segment_size: 4096, salt: 7, ..Default::default() };
+    let journal = merpati_journal::Options {
+        segment_size: 4096,
+        salt: 7,
+        // What time does cannot be played again.
+        back_off: Duration::ZERO,
+        ..Default::default()
+    };
     Options {
         small_body: 300,
         memory: 1 << 20,

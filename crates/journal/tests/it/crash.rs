@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use merpati_journal::{Entry, Group, Log, Options, Preparation, Record, Recovery};
@@ -18,6 +19,7 @@ const OPTIONS: Options = Options {
     max_queued: 1 << 20,
     replay_from: 0,
     spares: 2,
+    back_off: Duration::from_millis(50),
     salt: 7,
 };
 

@@ -1,6 +1,7 @@
 //! Damage to what was acknowledged is reported, set aside and stepped over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use merpati_journal::{Disk, Entry, Group, Log, OpenError, Options, ReadError, Record, Recovery};
 use merpati_testkit::disk::{Fault, SimDisk};
@@ -11,6 +12,7 @@ const OPTIONS: Options = Options {
     max_queued: 1 << 20,
     replay_from: 0,
     spares: 2,
+    back_off: Duration::from_millis(50),
     salt: 7,
 };
 const FIRST: &str = "0000000000000001.seg";

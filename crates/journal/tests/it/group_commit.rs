@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use merpati_journal::{AppendError, Durability, Journal, OpenError, Options, OsDisk, Record};
+use merpati_journal::{AppendError, Disk, Durability, Journal, OpenError, Options, OsDisk, Record};
 use merpati_testkit::disk::{Fault, SimDisk};
 
 const OPTIONS: Options = Options {
@@ -13,6 +13,7 @@ const OPTIONS: Options = Options {
     max_queued: 16 << 10,
     replay_from: 0,
     spares: 2,
+    back_off: Duration::from_millis(50),
     salt: 7,
 };
 
@@ -133,4 +134,83 @@ fn what_was_answered_early_survives_a_failed_sync() {
         Journal::open(Arc::new(disk.crash(seed)), OPTIONS, |e| keys.push(e.key)).expect("opens");
         assert_eq!(keys, [1, 2], "seed {seed}");
     }
+}
+
+#[test]
+fn a_disk_that_keeps_failing_is_not_pressed_and_forgiven() {
+    let soon = Durability::Soon { within: Duration::from_secs(3600) };
+    for fault in [Fault::Io, Fault::Full, Fault::ReadOnly] {
+        let disk = SimDisk::new();
+        let (journal, _) = Journal::open(Arc::new(disk.clone()), OPTIONS, |_| ()).expect("opens");
+        journal.append(record(1, 10), Durability::Sync).wait().expect("appended");
+        journal.append(record(2, 10), soon).wait().expect("written");
+        assert_eq!(journal.trouble(), None);
+        disk.trouble(Some(fault));
+        for _ in 0..1000 {
+            journal.append(record(3, 10), Durability::Sync).wait().expect_err("told");
+        }
+        assert!(journal.trouble().is_some());
+        journal.flush().wait().expect_err("what was answered early is not kept");
+        // Only a few of all these attempts have reached the disk.
+        assert!(disk.operations() < 150, "{fault:?}: {}", disk.operations());
+        disk.trouble(None);
+        while journal.trouble().is_some() {
+            std::thread::yield_now();
+        }
+        journal.flush().wait().expect("all is kept");
+        journal.append(record(4, 10), Durability::Sync).wait().expect("appended");
+        drop(journal);
+        let mut keys = Vec::new();
+        let crashed = Arc::new(disk.crash(7));
+        Journal::open(crashed, OPTIONS, |entry| keys.push(entry.key)).expect("opens");
+        keys.sort_unstable();
+        assert_eq!(keys, [1, 2, 4], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_takes_appends_again_once_there_is_room() {
+    let disk = SimDisk::new();
+    let (journal, _) = Journal::open(Arc::new(disk.clone()), OPTIONS, |_| ()).expect("opens");
+    disk.limit(Some(150 << 10));
+    let mut kept = 0;
+    while journal.append(record(kept, 3000), Durability::Sync).wait().is_ok() {
+        kept += 1;
+    }
+    assert_eq!(disk.free_space().expect("told"), (150 << 10) - 2 * (64 << 10));
+    assert!(journal.trouble().expect("told").contains("space"));
+    // The room of a segment that nobody needs is enough.
+    let oldest = journal.reader().segments()[0];
+    journal.remove(oldest).wait().expect("removes");
+    while journal.append(record(kept, 3000), Durability::Sync).wait().is_err() {
+        std::thread::yield_now();
+    }
+    assert_eq!(journal.trouble(), None);
+}
+
+#[test]
+fn the_next_segment_is_made_ahead_and_old_files_live_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = || Arc::new(OsDisk::open(dir.path()).expect("opens"));
+    let options = Options { segment_size: 1 << 20, max_group: 1 << 20, ..OPTIONS };
+    let (journal, _) = Journal::open(disk(), options, |_| ()).expect("opens");
+    let mut last = 0;
+    for key in 0..200 {
+        let appended = journal.append(record(key, 30_000), Durability::Sync).wait().expect("kept");
+        assert!(appended.last > last);
+        last = appended.last;
+        for old in journal.reader().segments().into_iter().rev().skip(2) {
+            journal.remove(old).wait().expect("removes");
+        }
+    }
+    drop(journal);
+    let names = disk().list().expect("lists");
+    assert!(names.iter().any(|name| name.ends_with(".spare")), "{names:?}");
+    let mut keys = Vec::new();
+    let (journal, report) =
+        Journal::open(disk(), options, |entry| keys.push(entry.key)).expect("opens");
+    assert_eq!((report.damage, report.torn, report.last), (vec![], None, last));
+    assert!(keys.is_sorted() && keys.len() > 30 && keys.last() == Some(&199), "{keys:?}");
+    drop(journal);
+    assert!(disk().list().expect("lists").iter().all(|name| name.ends_with(".seg")));
 }

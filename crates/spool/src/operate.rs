@@ -11,13 +11,17 @@ use merpati_plugin::spool::{
 };
 use merpati_types::MessageId;
 
+use crate::body::blocking;
 use crate::core::{BadIndex, Flying};
 use crate::fact::{Fact, Mark, parcel_id};
+use crate::index::IndexReader;
 use crate::spool::Inner;
-use crate::state::{Live, LiveParcel, View};
+use crate::state::{Live, LiveParcel, State, View};
 
-/// How many messages are looked at under one lock.
-const PAGE: usize = 256;
+/// How many messages are looked at in one step.
+const PAGE: usize = 512;
+/// How often a page is read out of the lock before it is read in it.
+const TRIES: usize = 3;
 /// How long an operator's change may wait for company.
 const WITHIN: Duration = Duration::from_millis(5);
 
@@ -26,6 +30,70 @@ struct Candidate {
     id: ParcelId,
     parcel: LiveParcel,
     view: View,
+}
+
+/// A page of candidates, and where the next begins after.
+type Page = (Option<ParcelId>, Vec<Candidate>);
+
+/// Which messages a page is about.
+struct Span {
+    after: Option<ParcelId>,
+    first: MessageId,
+    last: MessageId,
+}
+
+/// A page of the index.
+struct Far {
+    /// Messages with a parcel that matches.
+    matches: Vec<(MessageId, Live)>,
+    /// Where it ends, if it may go on.
+    end: Option<MessageId>,
+}
+
+impl Far {
+    fn read(index: Option<&IndexReader>, filter: &Filter, span: &Span) -> Result<Self, BadIndex> {
+        let entries = match index {
+            None => Vec::new(),
+            Some(index) if span.first == span.last => {
+                index.entry(span.first)?.map(|entry| (span.first, entry)).into_iter().collect()
+            }
+            Some(index) => index.entries(span.first, PAGE)?,
+        };
+        let end = entries.last().filter(|_| entries.len() == PAGE).map(|(id, _)| *id);
+        let mut matches = Vec::new();
+        for (id, entry) in &entries {
+            let live = Live::decode(entry)?;
+            let mut parcels = live.parcels.iter().enumerate();
+            if parcels.any(|(place, p)| filter_takes_state(filter, parcel_id(*id, place), p)) {
+                matches.push((*id, live));
+            }
+        }
+        Ok(Self { matches, end })
+    }
+}
+
+/// Joins what is near and what is far.
+fn page(state: &State, filter: &Filter, span: &Span, far: Far) -> Page {
+    let near: Vec<(MessageId, &Live)> = state.near(span.first, span.last).take(PAGE).collect();
+    // Where one side goes on after its page, so does the other.
+    let near_end = near.last().filter(|_| near.len() == PAGE).map(|(id, _)| *id);
+    let end = near_end.into_iter().chain(far.end).min();
+    let in_page = |id: MessageId| end.is_none_or(|end| id <= end);
+    let mut found = BTreeMap::new();
+    let mut take = |id: MessageId, live: &Live| {
+        let pending = live.parcels.iter().enumerate().filter(|(_, p)| p.has_pending());
+        for (place, parcel) in pending {
+            let id = parcel_id(id, place);
+            if span.after < Some(id) && filter_takes_state(filter, id, parcel) {
+                found.insert(id, Candidate { id, parcel: parcel.clone(), view: live.view() });
+            }
+        }
+    };
+    near.iter().filter(|(id, _)| in_page(*id)).for_each(|(id, live)| take(*id, live));
+    let far = far.matches.iter().filter(|(id, _)| in_page(*id) && !state.hides(*id));
+    far.for_each(|(id, live)| take(*id, live));
+    let next = end.map(|message| ParcelId { message, number: u32::MAX });
+    (next, found.into_values().collect())
 }
 
 impl Inner {
@@ -51,8 +119,10 @@ impl Inner {
         most: usize,
         listed: &mut Vec<Listed>,
     ) -> Result<Option<ParcelId>, SpoolError> {
-        let (last, candidates) =
-            self.candidates(filter, after).map_err(|bad| self.bad_index(&bad))?;
+        let (inner, looked_for) = (self.clone(), filter.clone());
+        let (last, candidates) = blocking(move || inner.candidates(&looked_for, after))
+            .await
+            .map_err(|bad| self.bad_index(&bad))?;
         let mut message: Option<(MessageId, Arc<MessageInfo>)> = None;
         for candidate in candidates {
             let id = candidate.id;
@@ -83,51 +153,29 @@ impl Inner {
 
     /// Up to a page of messages' parcels that match as far as the state tells, and where the
     /// next page begins after.
-    fn candidates(
-        &self,
-        filter: &Filter,
-        after: Option<ParcelId>,
-    ) -> Result<(Option<ParcelId>, Vec<Candidate>), BadIndex> {
+    fn candidates(&self, filter: &Filter, after: Option<ParcelId>) -> Result<Page, BadIndex> {
         let first = after.map_or(MessageId::from_u64(0), |after| after.message);
-        let (first, last) = match filter.id {
+        let span = match filter.id {
             Some(id) if id < first => return Ok((None, Vec::new())),
-            Some(id) => (id, id),
-            None => (first, MessageId::from_u64(u64::MAX)),
+            Some(id) => Span { after, first: id, last: id },
+            None => Span { after, first, last: MessageId::from_u64(u64::MAX) },
         };
-        let core = self.core();
-        let far = match &core.index {
-            Some(index) if first == last => {
-                index.entry(first)?.map(|e| (first, e)).into_iter().collect()
-            }
-            Some(index) => index.entries(first, PAGE)?,
-            None => Vec::new(),
-        };
-        let near: Vec<(MessageId, &Live)> = core.state.near(first, last).take(PAGE).collect();
-        // Where one side goes on after its page, so does the other.
-        let ends = [
-            near.last().filter(|_| near.len() == PAGE).map(|(id, _)| *id),
-            far.last().filter(|_| far.len() == PAGE).map(|(id, _)| *id),
-        ];
-        let end = ends.into_iter().flatten().min();
-        let in_page = |id: MessageId| end.is_none_or(|end| id <= end);
-        let mut found = BTreeMap::new();
-        let mut take = |id: MessageId, live: &Live| {
-            let pending = live.parcels.iter().enumerate().filter(|(_, p)| p.has_pending());
-            for (place, parcel) in pending {
-                let id = parcel_id(id, place);
-                if after < Some(id) && filter_takes_state(filter, id, parcel) {
-                    found.insert(id, Candidate { id, parcel: parcel.clone(), view: live.view() });
-                }
-            }
-        };
-        near.iter().filter(|(id, _)| in_page(*id)).for_each(|(id, live)| take(*id, live));
-        for (id, entry) in &far {
-            if in_page(*id) && *id <= last && !core.state.hides(*id) {
-                take(*id, &Live::decode(entry)?);
+        for _ in 0..TRIES {
+            let (index, evictions) = {
+                let core = self.core();
+                (core.index.clone(), core.state.evictions())
+            };
+            // Most of the work is done out of the lock; what went far meanwhile is in nobody's
+            // page, and then all is looked at once more.
+            let far = Far::read(index.as_ref(), filter, &span)?;
+            let core = self.core();
+            if core.state.evictions() == evictions {
+                return Ok(page(&core.state, filter, &span, far));
             }
         }
-        let next = end.map(|message| ParcelId { message, number: u32::MAX });
-        Ok((next, found.into_values().collect()))
+        let core = self.core();
+        let far = Far::read(core.index.as_ref(), filter, &span)?;
+        Ok(page(&core.state, filter, &span, far))
     }
 
     /// Marks every parcel that matches and is concerned, page by page, until about `most` have

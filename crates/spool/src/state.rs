@@ -49,6 +49,8 @@ pub(crate) struct State {
     writing: BTreeSet<MessageId>,
     /// From which fact on the checkpoint under way leaves something to be replayed.
     needed: u64,
+    /// How many messages went from near to far.
+    evictions: u64,
     /// The last fencing number given out.
     fence: u64,
 }
@@ -128,6 +130,11 @@ impl State {
         last: MessageId,
     ) -> impl Iterator<Item = (MessageId, &Live)> {
         self.messages.range(first..=last).map(|(id, live)| (*id, live))
+    }
+
+    /// Grows whenever a message goes from near to far.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions
     }
 
     /// How many messages are in memory.
@@ -237,11 +244,14 @@ impl State {
         self.tally.absorb(other.tally);
         self.dirty.extend(other.dirty);
         self.fence = self.fence.max(other.fence);
+        // Pages that were read before knew nothing of these.
+        self.evictions += other.evictions + 1;
     }
 
     /// Takes a message that is near out of memory: the index has it.
     fn evict(&mut self, id: MessageId) {
         let Some(live) = self.messages.remove(&id) else { return };
+        self.evictions += 1;
         for (lane, slot) in waiting(id, &live) {
             self.due.remove(&lane, slot);
             self.due.add_far(&lane, slot);
@@ -251,8 +261,8 @@ impl State {
     /// Begins anew without an index: what is near stays, what is far is for whoever reads the
     /// journal again. Answers what is near.
     pub(crate) fn lose_index(&mut self) -> BTreeSet<MessageId> {
-        let Self { messages, leases, fence, .. } = std::mem::take(self);
-        (self.leases, self.fence) = (leases, fence);
+        let Self { messages, leases, fence, evictions, .. } = std::mem::take(self);
+        (self.leases, self.fence, self.evictions) = (leases, fence, evictions + 1);
         for (id, mut live) in messages {
             live.indexed = None;
             self.tally.add(&live);

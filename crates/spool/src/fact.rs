@@ -14,13 +14,13 @@ use crate::envelope;
 pub(crate) const REASON_LIMIT: usize = 500;
 
 /// Kinds of records, as the journal has them.
-mod kind {
-    pub(super) const MESSAGE: u8 = 1;
-    pub(super) const COPY: u8 = 2;
-    pub(super) const ATTEMPT: u8 = 3;
-    pub(super) const OUTCOME: u8 = 4;
-    pub(super) const MARK: u8 = 5;
-    pub(super) const DONE: u8 = 6;
+pub(crate) mod kind {
+    pub(crate) const MESSAGE: u8 = 1;
+    pub(crate) const COPY: u8 = 2;
+    pub(crate) const ATTEMPT: u8 = 3;
+    pub(crate) const OUTCOME: u8 = 4;
+    pub(crate) const MARK: u8 = 5;
+    pub(crate) const DONE: u8 = 6;
 }
 
 /// Something that happened to a message.

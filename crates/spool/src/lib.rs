@@ -10,6 +10,7 @@ mod fact;
 mod index;
 mod load;
 mod maintain;
+pub mod offline;
 mod open;
 mod operate;
 mod repeats;

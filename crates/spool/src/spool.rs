@@ -96,7 +96,6 @@ impl DiskSpool {
         ticked.recv().expect("the thread runs");
     }
 
-    #[cfg(test)]
     pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }

@@ -226,6 +226,11 @@ impl TocEntry {
         }
     }
 
+    /// Octets of the record, with its header.
+    pub(crate) fn span(&self) -> u64 {
+        span(u64::from(self.meta_len) + u64::from(self.body_len))
+    }
+
     pub(crate) fn encode(&self) -> [u8; ENTRY] {
         let mut out = [0; ENTRY];
         out[0..8].copy_from_slice(&self.offset.to_le_bytes());

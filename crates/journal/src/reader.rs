@@ -98,7 +98,7 @@ impl Reader {
                 continue;
             }
             let limit = limit(&segments[index..]).map_or(synced, |limit| limit.min(synced));
-            pass.segment(segment, Some(limit))?;
+            pass.segment(segment, Some(limit));
         }
         Ok(pass.report.damage)
     }
@@ -117,14 +117,14 @@ impl Reader {
         };
         let synced = self.synced.load(Ordering::Acquire);
         let limit = limit(&segments).map_or(synced, |limit| limit.min(synced));
-        let entries = match this.toc()? {
+        let entries = match this.toc() {
             Some(entries) => entries,
             None => {
                 let gone = |segment| self.file(segment).is_err();
                 let mut ignore = |_| ();
                 let all = (0, u64::MAX);
                 let mut pass = Pass::new(&*self.disk, self.salt, all, &mut ignore, &gone);
-                pass.segment(this, Some(limit))?.map(|(entries, _)| entries).unwrap_or_default()
+                pass.segment(this, Some(limit)).map(|(entries, _)| entries).unwrap_or_default()
             }
         };
         let counting = entries.iter().take_while(|entry| entry.seq <= limit);

@@ -88,8 +88,14 @@ pub(crate) fn run(
     let names = disk.list()?;
     let mut ids: Vec<u64> = names.iter().filter_map(|name| segment_id(name)).collect();
     ids.sort_unstable();
-    let all =
+    let mut all =
         ids.iter().map(|&id| Segment::open(disk, id)).collect::<Result<Vec<_>, OpenError>>()?;
+    // One segment that cannot be read is damage; when none can, nothing is known of the journal.
+    if all.iter().all(|segment| segment.error.is_some())
+        && let Some(error) = all.first_mut().and_then(|first| first.error.take())
+    {
+        return Err(error.into());
+    }
     let (unused, segments): (Vec<_>, Vec<_>) = all.into_iter().partition(|all| all.unused);
 
     let salt = segments.iter().find_map(Segment::end).map(|end| end.salt);
@@ -100,11 +106,13 @@ pub(crate) fn run(
         // A later segment says how much of the older ones counts.
         let limit = limit(&segments[index..]);
         let (records, damage) = (pass.report.records, pass.report.damage.len());
-        if let Some((entries, end)) = pass.segment(segment, limit)? {
+        if let Some((entries, end)) = pass.segment(segment, limit) {
             let whole = pass.report.damage.len() == damage;
             settle(segment, &entries, end, whole, limit.map_or(pass.stated, |_| u64::MAX))?;
         }
-        let idle = pass.report.records == records && pass.report.damage.len() == damage;
+        let idle = pass.report.records == records
+            && pass.report.damage.len() == damage
+            && segment.error.is_none();
         // The newest stays, even without records: it knows the numbers to go on from.
         let knows = index + 1 == segments.len() && segment.end().is_some();
         if idle && !knows {
@@ -146,15 +154,17 @@ fn settle(
     // Records that no later one states as synced may have gone through a failed sync of
     // an earlier process: then the system's cache shows what the disk does not have, and
     // calls it clean. Writing it once more makes the next sync mean it.
-    if let Some(entry) = entries.iter().find(|entry| entry.seq > stated) {
-        copy_range(&*segment.file, entry.offset, &*segment.file, entry.offset, end)?;
+    let file = &*segment.file;
+    for entry in entries.iter().filter(|entry| entry.seq > stated) {
+        let end = entry.offset + entry.span();
+        copy_range(file, entry.offset, file, entry.offset, end)?;
     }
     match segment.end() {
         Some(ends) if !entries.is_empty() && whole => {
-            segment.file.sync_data()?;
-            write_toc(&*segment.file, ends, end, segment.size, entries)
+            file.sync_data()?;
+            write_toc(file, ends, end, segment.size, entries)
         }
         // What was read may be in the cache only, and is relied on from here.
-        _ => segment.file.sync_data(),
+        _ => file.sync_data(),
     }
 }

@@ -9,7 +9,7 @@ use super::segment::Segment;
 use super::window::Window;
 use super::{Damage, Recovery, Torn};
 use crate::disk::{Disk, DiskFile};
-use crate::format::{END, HEADER, RecordHeader, TocEntry, span};
+use crate::format::{END, HEADER, RecordHeader, TocEntry};
 use crate::record::{Entry, Position};
 
 /// What is told, and what was found so far.
@@ -61,22 +61,24 @@ impl<'a> Pass<'a> {
         &mut self,
         segment: &Segment,
         limit: Option<u64>,
-    ) -> io::Result<Option<(Vec<TocEntry>, u64)>> {
+    ) -> Option<(Vec<TocEntry>, u64)> {
         if let Some(end) = segment.end() {
             self.report.last = self.report.last.max(end.previous);
             self.highest = self.highest.max(end.first.saturating_sub(1));
         }
         self.key(segment.highest_key());
         if self.skip(segment, limit) {
-            return Ok(None);
+            return None;
         }
-        if let Some(entries) = segment.toc()? {
+        if let Some(entries) = segment.toc() {
             self.sealed(segment, &entries, limit.unwrap_or(u64::MAX));
-            return Ok(None);
+            return None;
         }
+        // A sealed segment's records are synced, and the last of them is known.
+        let sealed = segment.sealed().and_then(|end| end.last());
         let mut entries = Vec::new();
-        let end = self.scan(segment, limit, &mut entries);
-        Ok(Some((entries, end)))
+        let end = self.scan(segment, limit.or(sealed), &mut entries);
+        Some((entries, end))
     }
 
     /// Whether all of a sealed segment counts and none of it is to be told.
@@ -119,13 +121,12 @@ impl<'a> Pass<'a> {
             if let Some(meta) = meta {
                 self.take(segment.id, *entry, meta);
             } else {
-                let payload = u64::from(entry.meta_len) + u64::from(entry.body_len);
                 self.damaged(
                     segment,
                     Damage {
                         segment: segment.id,
                         offset: entry.offset,
-                        len: span(payload),
+                        len: entry.span(),
                         first: entry.seq,
                         last: entry.seq,
                         about: Some((entry.kind, entry.key)),
@@ -165,14 +166,17 @@ impl<'a> Pass<'a> {
                 None => scanner.next_header(offset, expected),
             };
             let stated = limit.unwrap_or_else(|| scanner.stated(offset));
-            if expected > stated {
+            // Of what the disk cannot read nobody knows whether it was acknowledged.
+            let span = header.map_or(HEADER as u64, |header| header.span());
+            let unreadable = scanner.is_unreadable(offset, span);
+            if expected > stated && !unreadable {
                 // What is no header may be of an earlier life of the file.
                 if resume.is_some() {
                     self.report.torn = Some(Torn { segment: segment.id, offset });
                 }
                 break;
             }
-            let (next, seq) = resume.unwrap_or((segment.size, stated + 1));
+            let (next, seq) = resume.unwrap_or((segment.size, expected.max(stated + 1)));
             self.damaged(
                 segment,
                 Damage {
@@ -180,7 +184,7 @@ impl<'a> Pass<'a> {
                     offset,
                     len: next - offset,
                     first: expected,
-                    last: (seq - 1).min(stated),
+                    last: if unreadable { seq - 1 } else { (seq - 1).min(stated) },
                     about: header.filter(|h| h.seq == expected).map(|h| (h.kind, h.key)),
                 },
             );

@@ -11,7 +11,7 @@ use crate::format::{ALIGN, END, HEADER, RecordHeader};
 /// Octets read at once.
 const WINDOW: usize = 256 << 10;
 /// Octets given up at once where the disk cannot read.
-const SECTOR: usize = 4096;
+const SECTOR: u64 = 512;
 
 /// A window that slides over one segment.
 pub(super) struct Scanner {
@@ -22,6 +22,8 @@ pub(super) struct Scanner {
     end: u64,
     window: Vec<u8>,
     base: u64,
+    /// Sectors the disk could not read.
+    unreadable: Vec<u64>,
     /// The highest number any header after the first hole states as synced.
     stated: Option<u64>,
     highest: u64,
@@ -31,7 +33,8 @@ impl Scanner {
     pub(super) fn new(file: Arc<dyn DiskFile>, salt: u64, segment: u64, size: u64) -> Self {
         let end = size.saturating_sub(END as u64);
         let window = Vec::new();
-        Self { file, salt, segment, end, window, base: 0, stated: None, highest: 0 }
+        let unreadable = Vec::new();
+        Self { file, salt, segment, end, window, base: 0, unreadable, stated: None, highest: 0 }
     }
 
     /// The record header at `offset`, if one is there and its record fits.
@@ -87,6 +90,12 @@ impl Scanner {
         self.highest
     }
 
+    /// Whether the disk could not read all of this.
+    pub(super) fn is_unreadable(&self, offset: u64, len: u64) -> bool {
+        let sectors = offset / SECTOR..(offset + len).div_ceil(SECTOR);
+        self.unreadable.iter().any(|sector| sectors.contains(sector))
+    }
+
     /// The checksum of a range, shown to `each` piece by piece.
     fn sum(&mut self, mut at: u64, len: u32, mut each: impl FnMut(&[u8])) -> Option<u32> {
         let mut hasher = Hasher::new();
@@ -121,12 +130,18 @@ impl Scanner {
         self.base = offset;
         self.window.clear();
         self.window.resize(len, 0);
-        if self.file.read_at(offset, &mut self.window).is_err() {
-            for (index, piece) in self.window.chunks_mut(SECTOR).enumerate() {
-                if self.file.read_at(offset + (index * SECTOR) as u64, piece).is_err() {
-                    piece.fill(0);
-                }
+        if self.file.read_at(offset, &mut self.window).is_ok() {
+            return;
+        }
+        let (mut at, end) = (offset, offset + len as u64);
+        while at < end {
+            let next = (at / SECTOR + 1) * SECTOR;
+            let piece = (at - offset) as usize..(next.min(end) - offset) as usize;
+            if self.file.read_at(at, &mut self.window[piece.clone()]).is_err() {
+                self.window[piece].fill(0);
+                self.unreadable.push(at / SECTOR);
             }
+            at = next;
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Segment {
     pub(crate) size: u64,
     /// It was made ahead, and no record of it was ever synced.
     pub(crate) unused: bool,
+    /// Why neither end can be read.
+    pub(crate) error: Option<io::Error>,
     /// Either end, as far as it can be read.
     front: Option<SegmentEnd>,
     tail: Option<SegmentEnd>,
@@ -26,15 +28,17 @@ impl Segment {
 
     pub(crate) fn of(id: u64, file: Arc<dyn DiskFile>) -> Result<Self, OpenError> {
         let size = file.size()?;
-        let front = read_end(&*file, id, 0)?;
-        let tail = match size.checked_sub(END as u64) {
+        let (front, front_error) = read_end(&*file, id, 0)?;
+        let (tail, tail_error) = match size.checked_sub(END as u64) {
             Some(offset) if offset > 0 => read_end(&*file, id, offset)?,
-            _ => None,
+            _ => (None, None),
         };
         let begun = |end: &SegmentEnd| end.state != State::Prepared;
         let ends = || front.iter().chain(&tail);
         let unused = ends().next().is_some() && !ends().any(begun);
-        Ok(Self { id, file, size, unused, front: front.filter(begun), tail: tail.filter(begun) })
+        let error = front_error.and_then(|error| tail_error.map(|_| error));
+        let (front, tail) = (front.filter(begun), tail.filter(begun));
+        Ok(Self { id, file, size, unused, error, front, tail })
     }
 
     /// What either end says.
@@ -54,20 +58,20 @@ impl Segment {
     }
 
     /// The table of contents, if the segment was sealed and it can be read.
-    pub(crate) fn toc(&self) -> io::Result<Option<Vec<TocEntry>>> {
-        let Some(toc) = self.tail.and_then(|tail| tail.toc()) else { return Ok(None) };
+    pub(crate) fn toc(&self) -> Option<Vec<TocEntry>> {
+        let toc = self.tail.and_then(|tail| tail.toc())?;
         let len = toc.count as usize * ENTRY;
         if toc.offset.saturating_add(len as u64) > self.size {
-            return Ok(None);
+            return None;
         }
         let mut table = vec![0; len];
-        if self.file.read_at(toc.offset, &mut table)? < len || crc32fast::hash(&table) != toc.crc {
-            return Ok(None);
+        // Where the disk cannot read it, the records themselves tell as much.
+        let read = self.file.read_at(toc.offset, &mut table).is_ok_and(|read| read == len);
+        if !read || crc32fast::hash(&table) != toc.crc {
+            return None;
         }
         let entries = table.chunks_exact(ENTRY);
-        Ok(Some(
-            entries.map(|e| TocEntry::decode(e.try_into().expect("chunks of ENTRY"))).collect(),
-        ))
+        Some(entries.map(|e| TocEntry::decode(e.try_into().expect("chunks of ENTRY"))).collect())
     }
 }
 
@@ -77,14 +81,21 @@ pub(crate) fn limit(segments: &[Segment]) -> Option<u64> {
     later.map(|end| end.previous).min()
 }
 
-fn read_end(file: &dyn DiskFile, id: u64, offset: u64) -> Result<Option<SegmentEnd>, OpenError> {
+/// One end of segment `id`, if it can be read, or why the disk cannot read it.
+fn read_end(
+    file: &dyn DiskFile,
+    id: u64,
+    offset: u64,
+) -> Result<(Option<SegmentEnd>, Option<io::Error>), OpenError> {
     let mut bytes = [0; END];
-    if file.read_at(offset, &mut bytes)? < END {
-        return Ok(None);
+    match file.read_at(offset, &mut bytes) {
+        Ok(END) => {}
+        Ok(_) => return Ok((None, None)),
+        Err(error) => return Ok((None, Some(error))),
     }
     match SegmentEnd::decode(&bytes) {
-        Ok(end) if end.id == id => Ok(Some(end)),
-        Ok(_) | Err(BadEnd::Damaged) => Ok(None),
+        Ok(end) if end.id == id => Ok((Some(end), None)),
+        Ok(_) | Err(BadEnd::Damaged) => Ok((None, None)),
         Err(BadEnd::Version(found)) => {
             Err(OpenError::Version { segment: id, found, supported: VERSION })
         }

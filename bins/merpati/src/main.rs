@@ -5,6 +5,7 @@ mod interrupt;
 mod load;
 mod password;
 mod queue;
+mod spool;
 mod table;
 
 use std::io;
@@ -45,6 +46,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Says how the server is; exit 1 unless it takes mail and is well
     Health(health::HealthArgs),
+    /// Looks into a spool whose server is down: check, repair, stats, export
+    Spool(spool::SpoolArgs),
     /// Asks for a password and writes a line for a file of users
     Password(password::PasswordArgs),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Queue(args) => cli.server.client().and_then(|client| queue::run(args, &client)),
         Command::Load(args) => load::run(args),
         Command::Health(args) => cli.server.client().and_then(|client| health::run(args, &client)),
+        Command::Spool(args) => spool::run(args),
         Command::Password(args) => password::run(args),
     };
     match result {

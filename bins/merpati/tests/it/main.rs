@@ -16,6 +16,7 @@ use merpati_ops::api::{
 
 mod bulk;
 mod load;
+mod spool;
 
 /// Runs the tool with `input` on its standard input.
 fn merpati(args: &[&str], input: &str) -> Output {

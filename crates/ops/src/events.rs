@@ -33,6 +33,10 @@ impl Observer for EventLog {
                 let peer = conversation.connection.peer.ip();
                 tracing::info!(event = "discarded", %id, %peer);
             }
+            Event::Repeated { conversation, id } => {
+                let peer = conversation.connection.peer.ip();
+                tracing::info!(event = "repeated", %id, %peer);
+            }
             Event::Attempted { parcel, recipient, transport, outcome, bounced } => {
                 let envelope = &parcel.info.message.envelope;
                 let to = envelope.recipients.get(*recipient as usize);

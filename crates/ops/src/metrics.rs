@@ -198,6 +198,10 @@ impl Observer for Metrics {
                 let labels = labels([("listener", &conversation.connection.listener)]);
                 self.count("merpati_messages_discarded_total", labels);
             }
+            Event::Repeated { conversation, .. } => {
+                let labels = labels([("listener", &conversation.connection.listener)]);
+                self.count("merpati_messages_repeated_total", labels);
+            }
             Event::Attempted { transport, outcome, bounced, .. } => {
                 let result = events::result(&outcome.result, *bounced);
                 let labels = labels([("transport", transport), ("result", result)]);

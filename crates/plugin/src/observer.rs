@@ -130,6 +130,14 @@ pub enum Event<'a> {
         /// The id it would have had.
         id: MessageId,
     },
+    /// A client that never saw our 250 has repeated its transaction: it hears 250 once more,
+    /// nothing is kept twice.
+    Repeated {
+        /// The peer.
+        conversation: &'a Conversation,
+        /// The id the message was kept under the first time.
+        id: MessageId,
+    },
     /// One recipient of an attempt.
     Attempted {
         /// The parcel.

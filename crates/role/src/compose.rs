@@ -22,7 +22,7 @@ use merpati_plugin::{Authenticator, Chain, ChainError, Observers, PolicyFactory,
 use merpati_policy::{Environment, STOCK, Stock};
 use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
-use merpati_server::{Service, ServiceSettings, SystemClock, TlsMode};
+use merpati_server::{Repeats, Service, ServiceSettings, SystemClock, TlsMode};
 use merpati_session::server::{self as session, ServerConfig};
 use merpati_types::{Rejection, Status};
 
@@ -272,11 +272,21 @@ impl Composed {
                 authenticator: self.authenticator.clone().filter(|_| rule != AuthRule::None),
                 spool: Arc::clone(spool),
                 observers: observers.clone(),
+                repeats: if self.repeat_window().is_zero() {
+                    Repeats::Ignored
+                } else {
+                    Repeats::Sought
+                },
                 trace_client: self.kind.trace_client(),
                 clock: Arc::new(SystemClock),
             }))
         };
         Ok(self.config.listeners.iter().map(service).collect())
+    }
+
+    /// How long repeated transactions are known again.
+    pub(crate) fn repeat_window(&self) -> Duration {
+        self.config.spool.repeat_window.unwrap_or_else(|| self.kind.repeat_window())
     }
 
     fn session(&self, listen: &sections::Listen, rule: AuthRule) -> ServerConfig {

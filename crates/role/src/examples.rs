@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use merpati_config::sections::{Deliver, Listen};
+use merpati_config::sections::{Deliver, Listen, Spool};
 use merpati_config::{ConfigFile, RoleConfig};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::Place;
@@ -111,7 +111,8 @@ fn what_is_commented_is_the_default() {
         assert_eq!(plain.log, full.log);
         assert_eq!(plain.admin.socket, full.admin.socket);
         assert_eq!(plain.limits, full.limits);
-        assert_eq!(plain.spool, full.spool);
+        let repeat_window = Some(example.role.kind.repeat_window());
+        assert_eq!(Spool { repeat_window, ..plain.spool }, full.spool);
         assert_eq!(plain.dns, full.dns);
         // The example's roots are but an example.
         assert_eq!(plain.deliver, Deliver { ca: None, ..full.deliver });

@@ -1,5 +1,7 @@
 //! What the three roles differ in.
 
+use std::time::Duration;
+
 use merpati_config::sections::AuthRule;
 use merpati_server::TraceClient;
 
@@ -46,6 +48,15 @@ impl Kind {
         match self {
             Self::Submission => AuthRule::Required,
             Self::Relay | Self::Mx => AuthRule::None,
+        }
+    }
+
+    /// How long repeated transactions are known again where the configuration does not say. What
+    /// strangers send twice, they may mean twice.
+    pub(crate) fn repeat_window(self) -> Duration {
+        match self {
+            Self::Submission | Self::Relay => Duration::from_secs(2 * 3600),
+            Self::Mx => Duration::ZERO,
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
         privileges::drop_to(user)?;
     }
     state_dir::check_writable(directory)?;
-    let spool = open_spool(&composed.config)?;
+    let spool = open_spool(&composed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -65,11 +65,13 @@ fn start_log(config: &RoleConfig) {
     log::init(format, &config.log.level);
 }
 
-fn open_spool(config: &RoleConfig) -> Result<DiskSpool, Fatal> {
+fn open_spool(composed: &Composed) -> Result<DiskSpool, Fatal> {
+    let config = &composed.config;
     let options = merpati_spool::Options {
         memory: usize::try_from(config.spool.memory.0).unwrap_or(usize::MAX),
         min_free: config.spool.min_free.0,
         index_cache: config.spool.index_cache.0,
+        repeat_window: composed.repeat_window(),
         ..merpati_spool::Options::default()
     };
     let directory = &config.spool.path;

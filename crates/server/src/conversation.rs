@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use merpati_plugin::observer::Stage;
-use merpati_plugin::spool::{NewMessage, Origin};
+use merpati_plugin::spool::{Committed, NewMessage, Origin};
 use merpati_plugin::{
     Account, AuthAnswer, ChainSession, Connection, Conversation, Event, Hello, Message, Ruling,
     SpoolWriter, TlsFacts, Transaction,
@@ -19,7 +19,8 @@ use merpati_types::{
 use merpati_wire::{Attribute, MailParams, RcptParams, Xclient};
 
 use crate::received;
-use crate::service::Service;
+use crate::repeat::Fingerprint;
+use crate::service::{Repeats, Service};
 use crate::verdicts;
 
 /// One peer, and what is being done for it.
@@ -30,6 +31,8 @@ pub(crate) struct Answerer {
     mail: Mail,
     exchange: Option<(Exchange, String)>,
     pub(crate) messages: u64,
+    /// What was accepted last, until the peer is heard from again.
+    unheard: Option<MessageId>,
 }
 
 /// The transaction in hand.
@@ -47,6 +50,8 @@ struct OpenMail {
     /// The beginning of the message, as much as a header section may have.
     head: BytesMut,
     size: u64,
+    /// Of the content, while a repetition could be told from a new message.
+    fingerprint: Option<Fingerprint>,
 }
 
 impl Answerer {
@@ -59,7 +64,15 @@ impl Answerer {
         let mut conversation = Conversation::new(connection);
         conversation.tls = tls;
         service.parts.observers.tell(&Event::Connected { conversation: &conversation });
-        Self { service, conversation, policies, mail: Mail::None, exchange: None, messages: 0 }
+        Self {
+            service,
+            conversation,
+            policies,
+            mail: Mail::None,
+            exchange: None,
+            messages: 0,
+            unheard: None,
+        }
     }
 
     /// The channel is encrypted now; what was said before is forgotten.
@@ -110,10 +123,20 @@ impl Answerer {
         let Mail::Open(open) = &mut self.mail else { return Ok(()) };
         let Some(writer) = &mut open.writer else { return Ok(()) };
         open.size += bytes.len() as u64;
+        if let Some(fingerprint) = &mut open.fingerprint {
+            fingerprint.update(&bytes);
+        }
         writer.write(bytes).await.map_err(|error| {
             tracing::error!(id = %writer.id(), %error, "cannot write to the spool");
             verdicts::spool(&error)
         })
+    }
+
+    /// The peer has said something after our last reply, so it has seen what it was.
+    pub(crate) fn heard(&mut self) {
+        if let Some(id) = self.unheard.take() {
+            self.service.parts.spool.heard(id);
+        }
     }
 
     /// The transaction is over, and nothing of it is kept.
@@ -219,6 +242,7 @@ impl Answerer {
             writer: None,
             head: BytesMut::new(),
             size: 0,
+            fingerprint: None,
         }));
         self.rule(Stage::Mail, Some(&subject), ruling)
     }
@@ -245,7 +269,12 @@ impl Answerer {
         open.discarded |= ruling == Ruling::Discard;
         if matches!(ruling, Ruling::Proceed | Ruling::Discard) {
             match self.service.parts.spool.begin().await {
-                Ok(writer) => open.writer = Some(writer),
+                Ok(writer) => {
+                    open.writer = Some(writer);
+                    if self.service.parts.repeats == Repeats::Sought {
+                        open.fingerprint = Some(Fingerprint::new());
+                    }
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot begin a message in the spool");
                     let why = verdicts::spool(&error);
@@ -313,6 +342,10 @@ impl Answerer {
             })?,
         };
         let headers = HeaderSection::read(&head).map_err(verdicts::header)?;
+        if headers.find("Message-ID").is_none() {
+            // Without one, equal messages may well be meant to be two.
+            open.fingerprint = None;
+        }
         let message = Message { headers: &headers, source: source.as_ref() };
         Ok(self.policies.message(&self.conversation, &mut open.transaction, &message).await)
     }
@@ -324,7 +357,7 @@ impl Answerer {
         writer: Box<dyn SpoolWriter>,
         id: MessageId,
     ) -> Verdict {
-        let OpenMail { mut transaction, began, size, .. } = open;
+        let OpenMail { mut transaction, began, size, fingerprint, .. } = open;
         let parts = &self.service.parts;
         let arrived = parts.clock.now();
         let trace = received::field(
@@ -339,6 +372,7 @@ impl Answerer {
             transaction.edits.push(field);
         }
         let conversation = &self.conversation;
+        let repeat = fingerprint.map(|content| content.key(conversation, &transaction.envelope));
         let message = NewMessage {
             envelope: transaction.envelope,
             edits: transaction.edits,
@@ -347,15 +381,26 @@ impl Answerer {
                 address: Some(conversation.connection.peer.ip().to_canonical()),
                 hello: conversation.hello.as_ref().map(|hello| hello.name.clone()),
                 account: conversation.account.as_ref().map(|account| account.login.clone()),
-                repeat: None,
+                repeat,
             },
             arrived,
         };
         let noted = message.clone();
-        if let Err(error) = writer.commit(message, transaction.durability).await {
-            tracing::error!(%id, %error, "cannot commit to the spool");
-            return self.refuse_message(id, verdicts::spool(&error), Verdict::Reject);
+        match writer.commit(message, transaction.durability).await {
+            Ok(Committed::New) => {}
+            Ok(Committed::Repeat(first)) => {
+                let event = Event::Repeated { conversation, id: first };
+                self.service.parts.observers.tell(&event);
+                self.policies.aborted();
+                self.unheard = Some(first);
+                return Verdict::AcceptWith(format!("queued as {first}"));
+            }
+            Err(error) => {
+                tracing::error!(%id, %error, "cannot commit to the spool");
+                return self.refuse_message(id, verdicts::spool(&error), Verdict::Reject);
+            }
         }
+        self.unheard = repeat.map(|_| id);
         self.messages += 1;
         self.policies.committed(id);
         let conversation = &self.conversation;

@@ -151,8 +151,9 @@ impl<T: Transport> Driver<T> {
                 session.handle_drain(now());
             }
             read = read_some(stream, |bytes| session.handle_bytes(now(), bytes)) => {
-                if read? == 0 {
-                    session.handle_eof();
+                match read? {
+                    0 => session.handle_eof(),
+                    _ => self.answerer.heard(),
                 }
             }
             () = tokio::time::sleep_until(until.into()) => {

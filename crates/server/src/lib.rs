@@ -6,6 +6,7 @@ pub mod limits;
 pub mod listener;
 mod proxy;
 mod received;
+mod repeat;
 mod serve;
 mod service;
 mod stream;
@@ -14,5 +15,5 @@ mod verdicts;
 
 pub use driver::run;
 pub use serve::{Listener, PeerTest, Server};
-pub use service::{Clock, Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
+pub use service::{Clock, Repeats, Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
 pub use stream::Transport;

@@ -73,10 +73,22 @@ pub struct ServiceSettings {
     pub spool: Arc<dyn Spool>,
     /// Who is told.
     pub observers: Observers,
+    /// Whether a transaction that a client repeats, because it never saw our 250, is looked for.
+    pub repeats: Repeats,
     /// Whether `Received` names the client.
     pub trace_client: TraceClient,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Whether repeated transactions are looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Repeats {
+    /// Every transaction is a new one.
+    #[default]
+    Ignored,
+    /// The spool is told what tells a transaction from all others.
+    Sought,
 }
 
 /// What a listener needs to hold a conversation. Immutable: a reload makes a new one, for the

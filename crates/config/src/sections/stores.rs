@@ -17,6 +17,9 @@ pub struct Spool {
     pub memory: Size,
     /// `index_cache`: octets of the index held in memory; default 8 MiB.
     pub index_cache: Size,
+    /// `repeat_window`: how long a transaction is known again that a client repeats because it
+    /// never saw our 250; none is, if it is zero. Default two hours, zero for mx.
+    pub repeat_window: Option<Duration>,
 }
 
 impl Spool {
@@ -26,6 +29,7 @@ impl Spool {
             min_free: Size(100_000_000),
             memory: Size(8 << 20),
             index_cache: Size(8 << 20),
+            repeat_window: None,
         };
         let Some(options) = options else { return default };
         let mut reader = options.reader();
@@ -35,6 +39,7 @@ impl Spool {
             min_free: reader.or("min_free", default.min_free),
             memory: reader.ranged("memory", bounds.clone(), default.memory),
             index_cache: reader.ranged("index_cache", bounds, default.index_cache),
+            repeat_window: reader.optional("repeat_window"),
         };
         let _ = reader.finish();
         read

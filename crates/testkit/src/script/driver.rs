@@ -7,7 +7,7 @@ use std::sync::Arc;
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::{Authenticator, Chain, Connection, Observers, PolicyFactory, Protocol};
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
-use merpati_server::{Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
+use merpati_server::{Repeats, Service, ServiceSettings, SystemClock, TlsMode, TraceClient};
 use merpati_session::server::{self as session, Channel, StartTls};
 use merpati_types::Domain;
 use rustls::ClientConfig;
@@ -114,6 +114,7 @@ impl DriverRunner {
             authenticator,
             spool: Arc::new(keep),
             observers: Observers::default(),
+            repeats: Repeats::default(),
             trace_client: TraceClient::default(),
             clock: Arc::new(SystemClock),
         })

@@ -8,6 +8,7 @@ mod extension;
 mod lifecycle;
 #[cfg(test)]
 mod messages;
+mod repeats;
 mod road;
 mod scripts;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use merpati_plugin::Failure;
 use merpati_plugin::options::{Found, FromOption, Invalid, Options};
 use merpati_types::HeaderSection;
 
+use crate::hold::HoldConfig;
 use crate::loops::LoopsConfig;
 use crate::recipients::{Recipients, RecipientsConfig, RecipientsError};
 use crate::sender::SenderConfig;
@@ -104,6 +105,23 @@ impl SenderConfig {
         let allow_null = reader.or("allow_null", false);
         reader.finish()?;
         Ok(Self { allow_null })
+    }
+}
+
+impl HoldConfig {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// [`Invalid`]; what is wrong has been recorded.
+    pub fn from_options(options: &Options) -> Result<Self, Invalid> {
+        let mut reader = options.reader();
+        let default = Self::default();
+        let config = Self {
+            domains: reader.or("domains", default.domains),
+            reason: reader.or("reason", default.reason),
+        };
+        reader.finish()?;
+        Ok(config)
     }
 }
 

@@ -66,6 +66,13 @@ impl Fixture {
         show(&chain.mail(&self.conversation, &mut self.transaction).await)
     }
 
+    /// The ruling, and why the message is held.
+    pub(crate) async fn data(mut self, policy: impl Into<Stock>) -> (String, Option<String>) {
+        let mut chain = self.begin(policy);
+        let ruling = chain.data(&self.conversation, &mut self.transaction).await;
+        (show(&ruling), self.transaction.attributes.hold)
+    }
+
     /// The ruling, and the header section with the edits made.
     pub(crate) async fn message(
         mut self,

@@ -2,6 +2,7 @@
 
 mod config;
 pub mod fixups;
+pub mod hold;
 pub mod loops;
 pub mod recipients;
 pub mod sender;

@@ -10,13 +10,14 @@ use merpati_plugin::options::{Invalid, Options};
 use merpati_types::{Domain, Timestamp};
 
 use crate::fixups::Fixups;
+use crate::hold::{Hold, HoldConfig};
 use crate::loops::{Loops, LoopsConfig};
 use crate::recipients::{Recipients, RecipientsError};
 use crate::sender::{Sender, SenderConfig};
 use crate::trusted::{Trusted, TrustedConfig};
 
 /// The names of the stock policies.
-pub const STOCK: [&str; 5] = ["fixups", "loops", "recipients", "sender", "trusted"];
+pub const STOCK: [&str; 6] = ["fixups", "hold", "loops", "recipients", "sender", "trusted"];
 
 /// Reads a policy's files again. What it had stays where that fails. Blocks on the disk.
 pub type Reload = Arc<dyn Fn() -> Result<(), RecipientsError> + Send + Sync>;
@@ -46,6 +47,7 @@ impl Stock {
                 let read = options.reader().finish();
                 read.map(|()| Fixups::new(environment.clone()).into())
             }
+            "hold" => HoldConfig::from_options(options).map(|config| Hold::new(config).into()),
             "loops" => LoopsConfig::from_options(options).map(|config| Loops::new(config).into()),
             "recipients" => Recipients::from_options(options, environment).map(Self::from),
             "sender" => SenderConfig::from_options(options).map(|c| Sender::new(c).into()),
@@ -72,7 +74,7 @@ macro_rules! without_files {
     )*};
 }
 
-without_files! { Fixups Loops Sender Trusted }
+without_files! { Fixups Hold Loops Sender Trusted }
 
 impl fmt::Debug for Stock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,6 +172,9 @@ mod tests {
             &[("date", true.into())],
             &["date: unknown key `date` (nothing is known here)"],
         );
+        check("hold", &[], &[]);
+        check("hold", &[("domains", ["b.test"].into()), ("reason", "later".into())], &[]);
+        check("hold", &[("reason", true.into())], &["reason: expected a string, found a boolean"]);
         check("loops", &[("limit", 30.into())], &[]);
         check("loops", &[("limit", 0.into())], &["limit: 0 is not between 1 and 1000"]);
     }

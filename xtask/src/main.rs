@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::lint::{Gate, rfcs};
 use crate::workspace::Workspace;
 
+mod bench;
 mod crash;
 mod demo;
 mod fuzz;
@@ -45,6 +46,8 @@ enum Command {
     },
     /// Run the fuzz targets; needs a nightly toolchain and cargo-fuzz.
     Fuzz(fuzz::Args),
+    /// Measure the servers, and Postfix beside them.
+    Bench(bench::Args),
     /// Put load on the servers: memory, kill, relay.
     Soak(soak::Args),
     /// Run the tests.
@@ -71,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rfcs { write: true } => rfcs::write(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Rfcs { write: false } => rfcs::show(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Fuzz(args) => fuzz::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
         Command::Soak(args) => soak::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
     }

@@ -76,6 +76,20 @@ pub fn cpu_ms(pid: u32) -> Result<f64> {
     Ok((ticks.0 + ticks.1) * 1_000.0 / TICKS)
 }
 
+/// What `pid` and all it has started have used of the processors, in milliseconds, with those of
+/// them that have ended and been waited for.
+#[must_use]
+pub fn family_cpu_ms(pid: u32) -> f64 {
+    let mut pids = descendants(pid);
+    pids.push(pid);
+    let of = |pid: &u32| {
+        // utime, stime, cutime and cstime are the fields 14 to 17; the first here is 3.
+        let number = |field: &String| field.parse::<f64>().ok();
+        Some(stat(*pid)?.get(11..15)?.iter().filter_map(number).sum::<f64>())
+    };
+    pids.iter().filter_map(of).sum::<f64>() * 1_000.0 / TICKS
+}
+
 /// The most memory `pid` has had resident, in KiB.
 ///
 /// # Errors
@@ -93,7 +107,11 @@ pub fn resident_kib(pid: u32) -> Result<u64> {
     kib(pid, "RssAnon:")
 }
 
-fn kib(pid: u32, key: &str) -> Result<u64> {
+/// What `/proc/PID/status` says at `key`, as in `VmRSS:`, in KiB.
+///
+/// # Errors
+/// There is no such process.
+pub fn kib(pid: u32, key: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(key));
     let number = line.and_then(|line| line.split_whitespace().next()).context(key.to_owned())?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,11 +29,19 @@ impl Postfix {
     /// # Errors
     /// It does not come up.
     pub fn start(sink: SocketAddr) -> Result<Option<Self>> {
+        Self::start_in(&std::env::temp_dir(), sink)
+    }
+
+    /// The same, with its queue below `base`. Mail to `held.test` it holds.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_in(base: &Path, sink: SocketAddr) -> Result<Option<Self>> {
         let root = rustix::process::geteuid().is_root();
         if !root || !Path::new("/usr/sbin/postfix").exists() {
             return Ok(None);
         }
-        let home = tempfile::tempdir()?;
+        let home = tempfile::tempdir_in(base)?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         write(home.path(), port, sink)?;
         let run = |word: &str| postfix(home.path(), word);
@@ -55,7 +63,7 @@ impl Drop for Postfix {
 
 fn postfix(home: &Path, word: &str) -> Result<bool> {
     let mut command = Command::new("/usr/sbin/postfix");
-    command.arg("-c").arg(home.join("etc")).arg(word);
+    command.arg("-c").arg(home.join("etc")).arg(word).stdout(Stdio::null());
     Ok(command.status()?.success())
 }
 
@@ -79,7 +87,11 @@ fn write(home: &Path, port: u16, sink: SocketAddr) -> Result<()> {
          smtpd_tls_security_level = none\nsmtp_tls_security_level = none\n\
          maillog_file = {home}/queue/mail.log\nmaillog_file_prefixes = {home}\n\
          alias_maps =\nalias_database =\n\
-         smtp_destination_rate_delay = 0\n",
+         smtp_destination_rate_delay = 0\nin_flow_delay = 0\n\
+         qmgr_message_active_limit = 100000\nenable_long_queue_ids = yes\n\
+         smtpd_recipient_restrictions =\n \
+         check_recipient_access inline:{{ {{ held.test = HOLD }} }}\n \
+         permit_mynetworks\n reject\n",
         home = home.display(),
         ip = sink.ip(),
         sink_port = sink.port(),

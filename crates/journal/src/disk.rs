@@ -274,3 +274,43 @@ impl OsFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of 0 to 6 octets, more of them than one call takes.
+    fn parts() -> Vec<Vec<u8>> {
+        (0..3000_usize).map(|index| vec![index as u8; index % 7]).collect()
+    }
+
+    #[test]
+    fn more_parts_than_one_call_takes_are_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = OsDisk::open(dir.path()).expect("opens");
+        let file = disk.create("file").expect("creates");
+        let parts = parts();
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_at(5, &slices).expect("writes");
+        let mut read = vec![0; 20_000];
+        let len = file.read_at(5, &mut read).expect("reads");
+        assert_eq!(read[..len], parts.concat());
+        assert_eq!(disk.list().expect("lists"), ["file"]);
+        assert!(matches!(disk.create("file"), Err(e) if e.kind() == io::ErrorKind::AlreadyExists));
+    }
+
+    #[test]
+    fn a_short_write_is_finished_wherever_it_stopped() {
+        let parts = &parts()[..30];
+        let slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let whole = parts.concat();
+        for written in 0..=whole.len() {
+            let file = OsFile(tempfile::tempfile().expect("a file"));
+            file.0.write_all_at(&whole[..written], 3).expect("writes");
+            file.write_rest(3, &slices, written).expect("writes");
+            let mut read = vec![0; whole.len() + 9];
+            let len = file.read_at(3, &mut read).expect("reads");
+            assert_eq!(read[..len], whole, "after {written}");
+        }
+    }
+}

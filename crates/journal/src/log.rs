@@ -15,6 +15,12 @@ use crate::record::{Appended, Entry, Group, Position};
 use crate::recovery::{self, Recovery};
 use crate::spare::{Preparation, Prepared, Spare, write_ends};
 
+/// Octets the system reads and writes at once.
+const PAGE: u64 = 4096;
+
+/// What is between records and after them.
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
 /// How a journal is laid out and how much it may hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -77,6 +83,8 @@ pub struct Log {
     spares: Vec<Spare>,
     /// Whether a segment that was removed may come back after a power cut.
     unsure: bool,
+    /// Segments that could not be begun, and are still there.
+    debris: Vec<String>,
     /// The id the next segment gets.
     next_segment: u64,
     /// The id of the last segment that was begun, or nearly.
@@ -142,6 +150,7 @@ impl Log {
             preparing: false,
             spares: Vec::new(),
             unsure: false,
+            debris: Vec::new(),
             next_segment: found.next_segment,
             begun: 0,
             next: found.next,
@@ -257,6 +266,7 @@ impl Log {
             self.probe().map_err(io::Error::other)?;
         }
         // An older segment must not outlive what a newer one says of it.
+        self.clear_debris()?;
         if self.unsure {
             self.disk.sync_dir()?;
             self.unsure = false;
@@ -280,6 +290,19 @@ impl Log {
         // Before that the old name could have come back, so its contents had to stay.
         if keep {
             self.spares.push(spare);
+        }
+        Ok(())
+    }
+
+    /// Removes what could not be begun: without records it would look damaged once the
+    /// segment is gone that says where it ends.
+    fn clear_debris(&mut self) -> io::Result<()> {
+        while let Some(name) = self.debris.last() {
+            match self.disk.unlink(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.unsure = true,
+            }
+            self.debris.pop();
         }
         Ok(())
     }
@@ -382,7 +405,9 @@ impl Log {
             state: State::Begun,
         };
         if let Err(error) = write_ends(&*file, size, &end) {
-            let _ = self.disk.unlink(&segment_name(id));
+            self.debris.push(segment_name(id));
+            // What is left for later, nobody minds before segments are removed.
+            let _ = self.clear_debris();
             return Err(error);
         }
         self.reader.insert(id, file.clone());
@@ -441,7 +466,12 @@ impl Log {
             done.push(Appended { last: self.next - 1, positions });
         }
         let file = active.file.clone();
-        file.write_at(start, &slices(&headers, &groups[..done.len()]))?;
+        let mut parts = slices(&headers, &groups[..done.len()]);
+        // A page that is written whole need not be read first, where the file had an earlier life.
+        let room = active.size - END as u64 - active.offset;
+        let rest = active.offset.next_multiple_of(PAGE) - active.offset;
+        parts.push(IoSlice::new(&ZEROS[..rest.min(room) as usize]));
+        file.write_at(start, &parts)?;
         self.written = self.next - 1;
         Ok(done)
     }
@@ -449,7 +479,6 @@ impl Log {
 
 /// Headers, contents and padding in the order they go to the disk.
 fn slices<'a>(headers: &'a [[u8; HEADER]], groups: &'a [&'a Group]) -> Vec<IoSlice<'a>> {
-    const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
     let records = groups.iter().flat_map(|group| &group.records);
     let mut out = Vec::with_capacity(headers.len() * 4);
     for (header, summed) in headers.iter().zip(records) {

@@ -8,6 +8,7 @@ mod extension;
 mod lifecycle;
 #[cfg(test)]
 mod messages;
+#[cfg(test)]
 mod repeats;
 mod road;
 mod scripts;

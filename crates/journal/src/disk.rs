@@ -60,6 +60,15 @@ pub trait Disk: Send + Sync {
     /// What the system says.
     fn free_space(&self) -> io::Result<u64>;
 
+    /// Files an unprivileged writer may still make; as many as it likes, if the disk does not
+    /// count them.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn free_files(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     /// Takes the directory's one-writer lock, held until the guard is dropped.
     ///
     /// # Errors
@@ -192,6 +201,12 @@ impl Disk for OsDisk {
     fn free_space(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.dir)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn free_files(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.dir)?;
+        // Some file systems make inodes as they need them, and say so by a total of none.
+        Ok(if stat.f_files == 0 { u64::MAX } else { stat.f_favail })
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

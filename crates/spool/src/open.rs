@@ -30,6 +30,8 @@ pub struct Options {
     pub memory: usize,
     /// Octets of the disk that are left free: less is answered with 452; 100 MB by default.
     pub min_free: u64,
+    /// Files that can still be made on the disk: fewer are answered with 452; 1,000 by default.
+    pub min_free_files: u64,
     /// Octets of sled's cache; 8 MiB by default.
     pub index_cache: u64,
     /// Messages that stay in memory although they need not, because nothing is done with them
@@ -50,6 +52,7 @@ impl Default for Options {
             small_body: 256 << 10,
             memory: 8 << 20,
             min_free: 100_000_000,
+            min_free_files: 1000,
             index_cache: 8 << 20,
             resident: 10_000,
             repeat_window: Duration::ZERO,

@@ -187,9 +187,15 @@ impl Inner {
 
     pub(crate) fn open_for_mail(&self) -> Result<(), SpoolError> {
         self.open_for_work()?;
-        let free = self.journal_disk_free().map_err(SpoolError::Unavailable)?;
-        if free < self.options.min_free {
-            let reason = format!("{free} octets are free, {} are kept free", self.options.min_free);
+        let (octets, files) = (self.options.min_free, self.options.min_free_files);
+        let free = self.bodies.free_space().map_err(SpoolError::Unavailable)?;
+        if free < octets {
+            let reason = format!("{free} octets are free, {octets} are kept free");
+            return Err(SpoolError::Full { reason });
+        }
+        let free = self.bodies.free_files().map_err(SpoolError::Unavailable)?;
+        if free < files {
+            let reason = format!("{free} more files can be made, {files} are kept for others");
             return Err(SpoolError::Full { reason });
         }
         Ok(())
@@ -201,10 +207,6 @@ impl Inner {
             return Err(SpoolError::Unavailable(closed));
         }
         Ok(())
-    }
-
-    fn journal_disk_free(&self) -> std::io::Result<u64> {
-        self.bodies.free_space()
     }
 
     /// Waits until a flight has landed, and takes it in even if nobody waits any more.

@@ -75,6 +75,7 @@ fn options() -> Options {
         small_body: 300,
         memory: 1 << 20,
         min_free: 0,
+        min_free_files: 0,
         resident: 0,
         checkpoint_every: Duration::from_secs(3600),
         journal,

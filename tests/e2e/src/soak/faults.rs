@@ -163,7 +163,7 @@ impl Small {
         demo.retry_soon()?;
         demo.reconfigure("relay", |text| format!("{text}\n[spool]\nmin_free = \"8MB\"\n"))?;
         demo.end("relay", Signal::TERM)?;
-        let spool = demo.dir.join("relay/spool");
+        let spool = demo.dir.join("relay/state/spool");
         let image = demo.dir.join("spool.img");
         fs::remove_dir_all(&spool)?;
         fs::create_dir(&spool)?;
@@ -171,7 +171,7 @@ impl Small {
         let path = image.to_string_lossy().into_owned();
         run("mkfs.ext4", &[&["-q", "-F"], options, &[&path]].concat())?;
         run("mount", &["-o", "loop,errors=remount-ro", &path, &spool.to_string_lossy()])?;
-        let owner = fs::metadata(demo.dir.join("relay"))?;
+        let owner = fs::metadata(demo.dir.join("relay/state"))?;
         use std::os::unix::fs::{MetadataExt as _, chown};
         chown(&spool, Some(owner.uid()), Some(owner.gid()))?;
         let mut small = Self { demo, image, spool, sent: BTreeSet::new() };

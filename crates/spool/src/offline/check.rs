@@ -188,9 +188,16 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn copy_of(from: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let name = format!("merpati-index-{}", std::process::id());
-        let scratch = Self(std::env::temp_dir().join(name));
-        fs::DirBuilder::new().mode(0o700).create(&scratch.0)?;
+        // What an earlier process with our number has left behind is in nobody's way.
+        let scratch = (0..1_000).find_map(|number| {
+            let name = format!("merpati-index-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
+                made => Some(made.map(|()| Self(path))),
+            }
+        });
+        let scratch = scratch.unwrap_or_else(|| Err(io::ErrorKind::AlreadyExists.into()))?;
         copy(from, &scratch.0)?;
         Ok(scratch)
     }

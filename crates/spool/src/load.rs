@@ -57,6 +57,7 @@ pub(crate) fn load(
         repeats: Repeats::new(inner.options.repeat_window),
         report: Report { journal: recovery, ..Report::default() },
         files: BTreeSet::new(),
+        unread: false,
     };
     let from = loader.open_index(open);
     if let Err(bad) = loader.replay(from) {
@@ -84,6 +85,8 @@ struct Loader<'a> {
     report: Report,
     /// Messages that may have a body file.
     files: BTreeSet<MessageId>,
+    /// A part of the journal could not be read.
+    unread: bool,
 }
 
 impl Loader<'_> {
@@ -168,6 +171,7 @@ impl Loader<'_> {
             Err(error) => {
                 tracing::error!(%error, "a part of the journal cannot be read");
                 self.inner.damaged.fetch_add(1, Ordering::Relaxed);
+                self.unread = true;
             }
         }
         bad
@@ -263,8 +267,11 @@ impl Loader<'_> {
         let mut missing: BTreeSet<String> =
             self.files.iter().filter(|id| self.is_live(**id)).map(|id| file_name(*id)).collect();
         let bodies: &dyn Disk = &*self.inner.bodies;
+        let Report { journal, malformed, .. } = &self.report;
+        // What nobody names may be named by what cannot be read.
+        let is_sure = !self.unread && journal.damage.is_empty() && malformed.is_empty();
         for name in &self.scope.bodies {
-            if !missing.remove(name) {
+            if !missing.remove(name) && is_sure {
                 bodies.unlink(name)?;
                 self.report.swept += 1;
             }

@@ -1,6 +1,7 @@
 //! `cargo xtask soak`: load on the three servers, and what it shows.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
@@ -8,10 +9,13 @@ use merpati_e2e::demo::{Demo, ROLES};
 use merpati_e2e::random;
 use merpati_e2e::sink::{Keeps, Sink, SinkSettings};
 use merpati_e2e::soak::postfix::Postfix;
-use merpati_e2e::soak::{faults, kill, memory, relay};
+use merpati_e2e::soak::{dead_site, faults, kill, memory, relay};
 
 /// What a server may have resident while large messages pass, in KiB.
 const MEMORY_LIMIT: u64 = 64 * 1024;
+
+/// How long mail for a live site may take beside mail for a dead one.
+const LIVE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Parser)]
 #[command(name = "cargo xtask soak", disable_help_subcommand = true)]
@@ -43,6 +47,13 @@ enum Load {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Queue mail for a site that is dead, then a little for one that is not; fail if that takes
+    /// more than two seconds.
+    DeadSite {
+        /// Messages for the dead site.
+        #[arg(long, default_value_t = 50_000)]
+        messages: usize,
+    },
     /// Fill the relay's disk, make it fail, take away its index; fail if one that got its 250 is
     /// lost.
     Faults,
@@ -67,6 +78,7 @@ fn main() -> ExitCode {
             let seed = seed.unwrap_or_else(random::seed);
             kill_each(kill::Extent { messages, kills, seed })
         }
+        Load::DeadSite { messages } => pass_the_dead(messages),
         Load::Faults => fail_disks(),
         Load::Relay { messages, clients, size } => {
             measure_relay(relay::Extent { messages, clients, size })
@@ -107,6 +119,18 @@ fn kill_each(extent: kill::Extent) -> Result<()> {
         let found;
         (demo, found) = kill::run(demo, role, extent)?;
         println!("{role}: {found}");
+    }
+    Ok(())
+}
+
+fn pass_the_dead(messages: usize) -> Result<()> {
+    for how in [dead_site::Dead::Refuses, dead_site::Dead::Silent] {
+        let took = dead_site::run(how, messages)?;
+        println!(
+            "{messages} queued for a dead site ({how:?}); 100 for a live one left within {:.2} s",
+            took.as_secs_f64()
+        );
+        ensure!(took < LIVE_LIMIT, "that is too long");
     }
     Ok(())
 }

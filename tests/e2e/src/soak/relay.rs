@@ -74,7 +74,7 @@ pub fn run(
     let begun = Instant::now();
     thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&watched, &done));
-        let sent = hand_over(relay, extent);
+        let sent = hand_over(relay, extent, "b@sink.test");
         let accepted = begun.elapsed();
         let all = || sink.messages() - already >= extent.messages;
         let arrived = sent.is_ok() && until::holds(ARRIVAL_LIMIT, all);
@@ -114,7 +114,11 @@ fn watch(watched: &Watched, done: &AtomicBool) -> (f64, u64) {
     }
 }
 
-fn hand_over(relay: SocketAddr, extent: Extent) -> Result<()> {
+/// Hands messages for `to` over.
+///
+/// # Errors
+/// One is refused.
+pub fn hand_over(relay: SocketAddr, extent: Extent, to: &str) -> Result<()> {
     let next = AtomicUsize::new(0);
     let line = "The quick brown fox jumps over the lazy dog, and 1234567890 again.\r\n";
     let body: Vec<u8> = line.bytes().cycle().take(extent.size).collect();
@@ -128,7 +132,7 @@ fn hand_over(relay: SocketAddr, extent: Extent) -> Result<()> {
                 return Ok(());
             }
             let content = message(&number.to_string(), "a@client.test", body);
-            let to = &["b@sink.test"];
+            let to = &[to];
             let (from, by) = ("a@client.test", By::Data);
             client.send(&Mail { from, to, parameters: "", content: &content, by })?;
         }

@@ -112,7 +112,7 @@ impl Client {
     }
 
     async fn hello(&mut self, dial: &Dial) -> Result<(), Failure> {
-        self.stream.write_all(b"EHLO load.test\r\n").await?;
+        self.write(b"EHLO load.test\r\n").await?;
         let mut has_pipelining = false;
         let reply = self.lines(|line| has_pipelining |= line.eq_ignore_ascii_case("PIPELINING"));
         reply.await?.expect(2)?;
@@ -128,12 +128,12 @@ impl Client {
         self.dirty = true;
         if self.pipelining {
             let commands = [message.mail.as_bytes(), message.rcpt.as_bytes(), b"DATA\r\n"].concat();
-            self.stream.write_all(&commands).await?;
+            self.write(&commands).await?;
             let (mail, rcpt) = (self.reply().await?, self.reply().await?);
             let data = self.reply().await?;
             if data.code == 354 && (mail.code >= 300 || rcpt.code >= 300) {
                 // It waits for content that goes to nobody.
-                self.stream.write_all(b".\r\n").await?;
+                self.write(b".\r\n").await?;
                 self.reply().await?;
             }
             mail.expect(2)?;
@@ -155,6 +155,13 @@ impl Client {
         let _ = self.say("QUIT\r\n").await;
     }
 
+    /// Writes all of it. What an encrypted stream has taken it need not have sent: where a task
+    /// has done much in one go, the runtime has it wait in between.
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
+    }
+
     async fn write_both(&mut self, head: &[u8], body: &[u8]) -> io::Result<()> {
         let (mut head, mut body) = (head, body);
         while !head.is_empty() {
@@ -172,7 +179,7 @@ impl Client {
     }
 
     async fn say(&mut self, line: &str) -> Result<Reply, Failure> {
-        self.stream.write_all(line.as_bytes()).await?;
+        self.write(line.as_bytes()).await?;
         self.reply().await
     }
 

@@ -101,9 +101,11 @@ impl Counts {
             let counts = serde_json::json!({
                 "messages": messages, "octets": octets, "repeated": repeated, "seconds": seconds,
             });
-            println!("{counts}");
+            // Whoever listened may have gone.
+            let _ = writeln!(std::io::stdout(), "{counts}");
         } else {
-            println!("{messages} messages, {octets} octets, {repeated} of them repeated");
+            let text = format!("{messages} messages, {octets} octets, {repeated} of them repeated");
+            let _ = writeln!(std::io::stdout(), "{text}");
         }
         let _ = std::io::stdout().flush();
     }

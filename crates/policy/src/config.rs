@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use merpati_plugin::Failure;
-use merpati_plugin::options::{Found, FromOption, Invalid, Options};
+use merpati_plugin::options::{Found, FromOption, Invalid, Options, Size};
 use merpati_types::HeaderSection;
 
 use crate::hold::HoldConfig;
 use crate::loops::LoopsConfig;
+use crate::quota::{Bound, QuotaConfig, WhenFull};
 use crate::recipients::{Recipients, RecipientsConfig, RecipientsError};
 use crate::sender::SenderConfig;
 use crate::stock::Environment;
@@ -40,6 +41,50 @@ impl FromOption for Separator {
             "" => Ok(Self(None)),
             _ => char::from_option(found).map(|separator| Self(Some(separator))),
         }
+    }
+}
+
+impl FromOption for Bound {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        let options = found.table()?;
+        let mut reader = options.reader();
+        let messages = reader.optional("messages");
+        let bytes = reader.optional("bytes").map(|Size(octets)| octets);
+        reader.finish()?;
+        if messages.is_none() && bytes.is_none() {
+            return Err(found.reject("expected `messages`, `bytes`, or both"));
+        }
+        Ok(Self { messages, bytes })
+    }
+}
+
+impl FromOption for WhenFull {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        found.choice(&[("defer", Self::Defer), ("close", Self::Close)])
+    }
+}
+
+impl QuotaConfig {
+    /// Reads the options.
+    ///
+    /// # Errors
+    /// [`Invalid`]; what is wrong has been recorded.
+    pub fn from_options(options: &Options) -> Result<Self, Invalid> {
+        let mut reader = options.reader();
+        let mut bound = |key: &str| reader.or(key, Bound::default());
+        let config = Self {
+            whole: bound("whole"),
+            account: bound("account"),
+            sender: bound("sender"),
+            sender_domain: bound("sender_domain"),
+            recipient_domain: bound("recipient_domain"),
+            when_full: reader.or("when_full", WhenFull::default()),
+        };
+        reader.finish()?;
+        if config.is_empty() {
+            return Err(options.reject("nothing is bounded: set a bound, such as `whole`"));
+        }
+        Ok(config)
     }
 }
 

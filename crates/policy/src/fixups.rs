@@ -57,7 +57,7 @@ impl Shared {
     /// `<time.random@hostname>`. The random part is the process's seed, so that two processes
     /// with one host name do not meet, and a counter, run through a permutation of all numbers.
     fn message_id(&self) -> String {
-        let Environment { hostname, now, seed } = &self.environment;
+        let Environment { hostname, now, seed, .. } = &self.environment;
         let time = u64::try_from(now().as_millis()).unwrap_or(0);
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         // SplitMix64: an odd step and two multiply-xorshift rounds, each of which is invertible.
@@ -160,7 +160,8 @@ mod tests {
 
     fn fixups() -> Fixups {
         let now = || Timestamp::from_millis(1_795_420_800_123);
-        Fixups::new(Environment { hostname: Domain::parse("Mail.test").unwrap(), now, seed: 1 })
+        let hostname = Domain::parse("Mail.test").unwrap();
+        Fixups::new(Environment { now, seed: 1, ..Environment::new(hostname) })
     }
 
     async fn check(header: &str, ruling: &str, added: &str) {

@@ -4,6 +4,7 @@ mod config;
 pub mod fixups;
 pub mod hold;
 pub mod loops;
+pub mod quota;
 pub mod recipients;
 pub mod sender;
 mod stock;

@@ -12,12 +12,14 @@ use merpati_types::{Domain, Timestamp};
 use crate::fixups::Fixups;
 use crate::hold::{Hold, HoldConfig};
 use crate::loops::{Loops, LoopsConfig};
+use crate::quota::{Quota, QuotaConfig, Usage};
 use crate::recipients::{Recipients, RecipientsError};
 use crate::sender::{Sender, SenderConfig};
 use crate::trusted::{Trusted, TrustedConfig};
 
 /// The names of the stock policies.
-pub const STOCK: [&str; 6] = ["fixups", "hold", "loops", "recipients", "sender", "trusted"];
+pub const STOCK: [&str; 7] =
+    ["fixups", "hold", "loops", "quota", "recipients", "sender", "trusted"];
 
 /// Reads a policy's files again. What it had stays where that fails. Blocks on the disk.
 pub type Reload = Arc<dyn Fn() -> Result<(), RecipientsError> + Send + Sync>;
@@ -49,6 +51,8 @@ impl Stock {
             }
             "hold" => HoldConfig::from_options(options).map(|config| Hold::new(config).into()),
             "loops" => LoopsConfig::from_options(options).map(|config| Loops::new(config).into()),
+            "quota" => QuotaConfig::from_options(options)
+                .map(|config| Quota::new(config, environment.usage.clone()).into()),
             "recipients" => Recipients::from_options(options, environment).map(Self::from),
             "sender" => SenderConfig::from_options(options).map(|c| Sender::new(c).into()),
             "trusted" => TrustedConfig::from_options(options).map(|c| Trusted::new(c).into()),
@@ -74,7 +78,7 @@ macro_rules! without_files {
     )*};
 }
 
-without_files! { Fixups Hold Loops Sender Trusted }
+without_files! { Fixups Hold Loops Quota Sender Trusted }
 
 impl fmt::Debug for Stock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,6 +95,8 @@ pub struct Environment {
     pub now: fn() -> Timestamp,
     /// Differs from process to process.
     pub seed: u64,
+    /// How much is queued; connected once the queue is open.
+    pub usage: Usage,
 }
 
 impl Environment {
@@ -98,7 +104,8 @@ impl Environment {
     #[must_use]
     pub fn new(hostname: Domain) -> Self {
         // Every `RandomState` of a process differs, and its first comes from the system.
-        Self { hostname, now: system_time, seed: RandomState::new().hash_one(0_u8) }
+        let seed = RandomState::new().hash_one(0_u8);
+        Self { hostname, now: system_time, seed, usage: Usage::default() }
     }
 }
 
@@ -115,7 +122,7 @@ fn system_time() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use merpati_plugin::options::Value;
+    use merpati_plugin::options::{Entry, Kind, Span, Value};
 
     use super::*;
     use crate::fixture::Fixture;
@@ -130,6 +137,16 @@ mod tests {
 
     fn check(name: &str, entries: &[(&str, Value)], expected: &[&str]) {
         assert_eq!(find(name, entries).err().unwrap_or_default(), expected, "{name} {entries:?}");
+    }
+
+    /// An inline table.
+    fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
+        let entry = |(key, value): (&str, Value)| Entry {
+            key: key.to_owned(),
+            key_span: Span::default(),
+            value,
+        };
+        Kind::Table(entries.into_iter().map(entry).collect()).into()
     }
 
     #[test]
@@ -175,6 +192,19 @@ mod tests {
         check("hold", &[], &[]);
         check("hold", &[("domains", ["b.test"].into()), ("reason", "later".into())], &[]);
         check("hold", &[("reason", true.into())], &["reason: expected a string, found a boolean"]);
+        check("quota", &[("whole", table([("messages", 5.into())]))], &[]);
+        let gibibyte = table([("bytes", "1GiB".into())]);
+        check("quota", &[("when_full", "close".into()), ("sender", gibibyte)], &[]);
+        let nothing = "nothing is bounded: set a bound, such as `whole`";
+        check("quota", &[("when_full", "close".into())], &[nothing]);
+        check(
+            "quota",
+            &[("sender", table([])), ("account", table([("octets", 5.into())]))],
+            &[
+                "account.octets: unknown key `octets` (known: `bytes`, `messages`)",
+                "sender: expected `messages`, `bytes`, or both",
+            ],
+        );
         check("loops", &[("limit", 30.into())], &[]);
         check("loops", &[("limit", 0.into())], &["limit: 0 is not between 1 and 1000"]);
     }

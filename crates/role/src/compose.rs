@@ -19,6 +19,7 @@ use merpati_dns::{DnsConfig, HickoryResolver};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::{Errors, Options};
 use merpati_plugin::{Authenticator, Chain, ChainError, Observers, PolicyFactory, Spool};
+use merpati_policy::quota::Usage;
 use merpati_policy::{Environment, STOCK, Stock};
 use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
@@ -39,6 +40,8 @@ pub(crate) struct Composed {
     tls: Option<Arc<TlsStore>>,
     pub(crate) routing: Routing,
     kind: crate::Kind,
+    /// What policies count by; connected with the queue once there is one.
+    usage: Usage,
 }
 
 /// Builds the parts. `None` where a part could not be built, with the reason among the errors of
@@ -46,7 +49,8 @@ pub(crate) struct Composed {
 pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let config = RoleConfig::read(file.options());
     let errors = file.errors();
-    let chain = policies(role, &config, errors);
+    let environment = Environment::new(config.hostname.clone());
+    let chain = policies(role, &config, &environment, errors);
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);
     let routing = routing(role, &config, errors);
@@ -54,15 +58,16 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     if !errors.is_empty() {
         return None;
     }
-    Some(Composed { config, chain, authenticator, tls, routing: routing?, kind: role.kind })
+    let (routing, usage) = (routing?, environment.usage);
+    Some(Composed { config, chain, authenticator, tls, routing, kind: role.kind, usage })
 }
 
 fn policies(
     role: &Role,
     config: &RoleConfig,
+    environment: &Environment,
     errors: &Errors,
 ) -> Vec<(Arc<dyn PolicyFactory>, Duration)> {
-    let environment = Environment::new(config.hostname.clone());
     let mut chain = Vec::new();
     let named = |name: &str| config.policies.iter().any(|policy| policy.name.value == name);
     for name in role.kind.implied().iter().filter(|name| !named(name)) {
@@ -70,14 +75,14 @@ fn policies(
             "trusted" => Options::new([("authenticated", true.into())]),
             _ => Options::new([]),
         };
-        if let Some(Ok(stock)) = Stock::find(name, &options, &environment) {
+        if let Some(Ok(stock)) = Stock::find(name, &options, environment) {
             chain.push((stock.factory, DEFAULT_TIME_LIMIT));
         }
     }
     let implied = chain.len();
     for plugin in &config.policies {
         let limit = plugin.time_limit.unwrap_or(DEFAULT_TIME_LIMIT);
-        if let Some(policy) = policy(role, plugin, &environment) {
+        if let Some(policy) = policy(role, plugin, environment) {
             chain.push((policy, limit));
         }
     }
@@ -254,6 +259,8 @@ impl Composed {
         spool: &Arc<dyn Spool>,
         observers: &Observers,
     ) -> Result<Vec<Arc<Service>>, ChainError> {
+        let queue = Arc::clone(spool);
+        self.usage.connect(move |share| queue.queued(share));
         let chain = Chain::new(self.chain.clone(), observers.clone())?;
         let service = |listen: &sections::Listen| {
             let rule = listen.auth.unwrap_or_else(|| self.kind.auth());

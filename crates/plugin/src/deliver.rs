@@ -84,6 +84,10 @@ pub trait AttemptNotes: Send + Sync {
     /// The final dot is about to be sent: from here the peer may have the message although we
     /// do not know. Written at once, not synced.
     async fn final_dot(&self, remote: &str);
+
+    /// A connection is about to be opened: it counts towards the site's rate. A transport that
+    /// has no connections, or uses one that is open, says nothing.
+    fn connecting(&self) {}
 }
 
 /// One attempt at delivering a parcel.

@@ -279,6 +279,12 @@ impl Client {
         &self.offered
     }
 
+    /// Whether the session is over, so that nothing more need be sent.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
     /// Whether the channel is encrypted.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {

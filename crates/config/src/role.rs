@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
-use crate::sections::{Admin, Deliver, Dns, Limits, Listen, Log, Plugin, Spool, Tls, Transport};
+use crate::sections::{
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Spool, Tls, Transport,
+};
 
 /// The configuration of a role.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct RoleConfig {
     pub dns: Dns,
     /// `[deliver]`
     pub deliver: Deliver,
+    /// `[[destination]]`: the closest pattern counts.
+    pub destinations: Vec<Destination>,
     /// `[[transport]]`: the closest pattern counts; what matches none goes by MX.
     pub transports: Vec<Transport>,
 }
@@ -68,6 +72,7 @@ impl RoleConfig {
             spool: Spool::read(reader.table("spool"), &state_dir.value),
             dns: Dns::read(reader.table("dns")),
             deliver: Deliver::read(reader.table("deliver")),
+            destinations: plugged(reader.tables("destination"), Destination::read),
             transports: plugged(reader.tables("transport"), Transport::read),
             state_dir,
             tls,

@@ -3,13 +3,15 @@
 //! Every field tells its key, its default, and where the default comes from.
 
 mod deliver;
+mod destination;
 mod limits;
 mod listen;
 mod plugins;
 mod process;
 mod stores;
 
-pub use deliver::{Deliver, OutboundTls};
+pub use deliver::{Deliver, OutboundTls, Retry};
+pub use destination::{Destination, Rate, RateError};
 pub use limits::Limits;
 pub use listen::{AuthRule, Certificate, Listen, ListenTls, Protocol, Tls};
 pub use plugins::{Plugin, Transport};

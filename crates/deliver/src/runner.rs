@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use merpati_plugin::spool::{Lease, NextHop, NextHops, Parcel};
+use merpati_plugin::spool::{Flow, Lease, NextHop, NextHops, Parcel};
 use merpati_plugin::{Deliverer, Observers, Route, Router, Spool};
-use merpati_queue::{Finished, Limits, Offer, Schedule, Scheduler};
-use merpati_types::{Rejection, Status, Timestamp};
+use merpati_queue::{Course, Finished, Limits, Offer, Schedule, Scheduler, SiteLimits};
+use merpati_route::Table;
+use merpati_types::{Host, Rejection, Status, Timestamp};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -20,6 +21,8 @@ use crate::transports::Transports;
 const LEASE: Duration = Duration::from_secs(6 * 3_600);
 /// The most parcels that are leased in one step.
 const BATCH: usize = 100;
+/// How often a batch of what waits for resting sites is looked through.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait after the spool has failed.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,14 +34,48 @@ pub struct RunnerParts {
     pub routing: Arc<ArcSwap<Routing>>,
     /// Who is told.
     pub observers: Observers,
-    /// When to try again.
-    pub schedule: Schedule,
-    /// How much at once.
+    /// When to try again, and how much of a site, where no destination says otherwise.
+    pub usual: Rules,
+    /// The same for some next hops; the closest pattern counts.
+    pub destinations: Table<Rules>,
+    /// How much at once, in all.
     pub limits: Limits,
+    /// Decides the jitter of rests; anything that differs from server to server.
+    pub seed: u64,
     /// Our name, in reports.
     pub hostname: String,
     /// The time of day.
     pub now: fn() -> Timestamp,
+}
+
+/// How a destination is treated.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// When to try again.
+    pub schedule: Schedule,
+    /// How much at once, and in how much time.
+    pub site: Arc<SiteLimits>,
+}
+
+impl RunnerParts {
+    /// The rules for what goes there.
+    fn rules(&self, next_hop: &NextHop) -> &Rules {
+        let host = Host::parse(next_hop.as_str()).ok();
+        let row = host.and_then(|host| self.destinations.find(&host));
+        row.map_or(&self.usual, |(_, rules)| rules)
+    }
+}
+
+/// What the schedule needs to know of a parcel.
+fn course(parcel: &Parcel) -> Course {
+    let message = &parcel.info.message;
+    Course {
+        arrived: message.arrived,
+        deliver_by: message.attributes.deliver_by.map(|by| (by.at, by.mode)),
+        failures: parcel.attempts,
+        warned: parcel.warned,
+        seed: parcel.id.message.as_u64(),
+    }
 }
 
 /// The router, and the transports that it names.
@@ -57,6 +94,10 @@ pub struct Runner {
     next_key: u64,
     /// Next hops whose site is down, and until when it is left alone.
     resting: BTreeMap<NextHop, Timestamp>,
+    /// Next hops of which enough is held, with their sites.
+    crowded: BTreeMap<NextHop, Arc<str>>,
+    /// When to look through what waits for resting sites.
+    sweep_at: Timestamp,
     running: JoinSet<Ended>,
     /// The sites of attempts under way, for those that break down.
     sites: HashMap<Id, Arc<str>>,
@@ -80,19 +121,22 @@ struct Ended {
     site: Arc<str>,
     next_hop: NextHop,
     result: Finished,
+    connections: u32,
 }
 
 impl Runner {
     /// A runner that has not begun.
     #[must_use]
     pub fn new(parts: RunnerParts) -> Self {
-        let scheduler = Scheduler::new(parts.limits.clone());
+        let scheduler = Scheduler::new(parts.limits.clone(), parts.seed);
         Self {
             parts: Arc::new(parts),
             scheduler,
             waiting: HashMap::new(),
             next_key: 0,
             resting: BTreeMap::new(),
+            crowded: BTreeMap::new(),
+            sweep_at: Timestamp::from_millis(i64::MIN),
             running: JoinSet::new(),
             sites: HashMap::new(),
         }
@@ -136,61 +180,101 @@ impl Runner {
     /// Leases what there is room for; answers whether there may be more.
     async fn lease(&mut self) -> bool {
         let now = (self.parts.now)();
+        let scheduler = &self.scheduler;
         self.resting.retain(|_, until| *until > now);
-        let most = self.scheduler.room().min(BATCH);
+        self.crowded.retain(|_, site| !scheduler.is_sparse(site));
+        let most = scheduler.room().min(BATCH);
         if most == 0 {
             return false;
         }
-        let next_hops = if self.resting.is_empty() {
-            NextHops::All
-        } else {
-            NextHops::Except(self.resting.keys().cloned().collect())
-        };
-        let leased = match self.parts.spool.lease(now, LEASE, &next_hops, most).await {
-            Ok(leased) => leased,
-            Err(error) => {
-                tracing::error!(%error, "cannot lease from the spool");
-                tokio::time::sleep(SPOOL_PAUSE).await;
-                return false;
-            }
-        };
-        let more = leased.len() == most;
-        for (lease, parcel) in leased {
-            self.offer(lease, parcel, now).await;
+        let out = self.resting.keys().chain(self.crowded.keys());
+        let except: Vec<_> = out.cloned().collect();
+        let next_hops = if except.is_empty() { NextHops::All } else { NextHops::Except(except) };
+        let Some(leased) = self.lease_from(&next_hops, most, now).await else { return false };
+        let more = leased == most;
+        if !more && !self.resting.is_empty() && now >= self.sweep_at {
+            self.sweep_at = now.after(SWEEP_EVERY);
+            let only = NextHops::Only(self.resting.keys().cloned().collect());
+            self.lease_from(&only, most - leased, now).await;
         }
         more
     }
 
+    /// Leases from these; answers how many, if the spool has any answer.
+    async fn lease_from(&mut self, from: &NextHops, most: usize, now: Timestamp) -> Option<usize> {
+        match self.parts.spool.lease(now, LEASE, from, most).await {
+            Ok(leased) => {
+                let count = leased.len();
+                for (lease, parcel) in leased {
+                    self.offer(lease, parcel, now).await;
+                }
+                Some(count)
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot lease from the spool");
+                tokio::time::sleep(SPOOL_PAUSE).await;
+                None
+            }
+        }
+    }
+
     async fn offer(&mut self, lease: Lease, parcel: Parcel, now: Timestamp) {
-        let (mut how, transport) = self.route(&parcel).await;
-        let mut site: Arc<str> = format!("{transport}:{}", parcel.next_hop).into();
-        let resting = self.scheduler.is_resting(&site, now);
-        if resting.is_some() && (parcel.expired || self.is_too_old(&parcel, now)) {
-            // It would be handed back until the site is well again; its time is over now.
+        let (mut how, mut site) = self.route(&parcel).await;
+        let rules = self.parts.rules(&parcel.next_hop);
+        let limits = Arc::clone(&rules.site);
+        if let Some(until) = self.scheduler.is_resting(&site, now) {
+            self.resting.insert(parcel.next_hop.clone(), until);
+            if !self.has_news(&parcel, now) {
+                let look_again = rules.schedule.look_again(&course(&parcel), now);
+                self.hand_back(Due { lease, parcel, how }, look_again).await;
+                return;
+            }
+            // What there is to tell its sender is not left until the site is well again.
             how = How::Refuse(Rejection::transient(Status::NO_ANSWER, "the site does not answer"));
-            site = format!("expired:{}", parcel.next_hop).into();
-        } else if let Some(until) = resting {
-            self.hand_back(Due { lease, parcel, how }, until).await;
+            site = format!("late:{}", parcel.next_hop).into();
+        } else if self.scheduler.is_crowded(&site) {
+            // It keeps its place in the spool, and the room here is left to other sites.
+            self.crowded.insert(parcel.next_hop.clone(), site);
+            let due = parcel.due;
+            self.hand_back(Due { lease, parcel, how }, due).await;
             return;
         }
-        let sender = parcel.info.message.envelope.sender.to_string().into();
-        let priority = parcel.info.message.attributes.priority;
-        let key = self.next_key;
+        let offer = Offer {
+            key: self.next_key,
+            site,
+            limits,
+            flow: Flow::of(&parcel.info.message).0,
+            priority: parcel.info.message.attributes.priority,
+            recipients: u32::try_from(parcel.pending.len()).unwrap_or(u32::MAX),
+            has_failed: parcel.attempts > 0,
+        };
         self.next_key += 1;
-        self.waiting.insert(key, Due { lease, parcel, how });
-        self.scheduler.offer(Offer { key, site, sender, priority });
+        self.waiting.insert(offer.key, Due { lease, parcel, how });
+        self.scheduler.offer(offer);
     }
 
-    fn is_too_old(&self, parcel: &Parcel, now: Timestamp) -> bool {
-        now.since(parcel.info.message.arrived) >= self.parts.schedule.expiry
+    /// Whether its sender is to hear something, however its site is.
+    fn has_news(&self, parcel: &Parcel, now: Timestamp) -> bool {
+        let schedule = &self.parts.rules(&parcel.next_hop).schedule;
+        let course = course(parcel);
+        parcel.expired
+            || now >= schedule.expires(&course)
+            || schedule.warns_at(&course).is_some_and(|at| now >= at)
     }
 
+    /// What an attempt will do, and its site.
     async fn route(&self, parcel: &Parcel) -> (How, Arc<str>) {
-        let local: Arc<str> = "local".into();
+        let local: Arc<str> = format!("local:{}", parcel.next_hop).into();
         let routing = self.parts.routing.load_full();
         match routing.router.route(parcel).await {
             Ok(Route::Transport { name, .. }) => match routing.transports.get(&name) {
-                Some(transport) => (How::Deliver(Arc::clone(transport)), name),
+                Some(transport) => {
+                    let site = match transport.site(parcel).await {
+                        Ok(site) => site,
+                        Err(_) => parcel.next_hop.as_str().into(),
+                    };
+                    (How::Deliver(Arc::clone(transport)), format!("{name}:{site}").into())
+                }
                 None => {
                     tracing::error!(id = %parcel.id, transport = %name, "no such transport");
                     let text = "mail system is configured wrongly";
@@ -213,8 +297,8 @@ impl Runner {
             let name = Arc::clone(&site);
             let task = self.running.spawn(async move {
                 let next_hop = due.parcel.next_hop.clone();
-                let result = attempt::run(parts, due).await;
-                Ended { site, next_hop, result }
+                let (result, connections) = attempt::run(parts, due).await;
+                Ended { site, next_hop, result, connections }
             });
             self.sites.insert(task.id(), name);
         }
@@ -232,19 +316,20 @@ impl Runner {
                 // the process, and the parcel is tried again.
                 tracing::error!(%error, "an attempt broke down");
                 if let Some(site) = self.sites.remove(&error.id()) {
-                    self.scheduler.finished(&site, Finished::Busy, now);
+                    self.scheduler.finished(&site, Finished::Busy, 1, now);
                 }
                 return;
             }
         };
-        let back = self.scheduler.finished(&ended.site, ended.result, now);
+        let back = self.scheduler.finished(&ended.site, ended.result, ended.connections, now);
         if ended.result == Finished::Down
             && let Some(until) = self.scheduler.is_resting(&ended.site, now)
         {
             self.resting.insert(ended.next_hop, until);
             for key in back {
                 if let Some(due) = self.waiting.remove(&key) {
-                    self.hand_back(due, until).await;
+                    let news = self.has_news(&due.parcel, now);
+                    self.hand_back(due, if news { now } else { until }).await;
                 }
             }
         }
@@ -257,10 +342,15 @@ impl Runner {
         }
     }
 
-    /// When to look again although nothing has happened: a site's rest may be over.
+    /// When to look again although nothing has happened: a rest may be over, or a rate allow
+    /// more; and what waits for resting sites is looked through.
     fn next_wake(&self, now: Timestamp) -> Duration {
-        let rest = self.resting.values().min().map(|until| until.since(now));
-        rest.unwrap_or(Duration::from_secs(60))
-            .clamp(Duration::from_millis(100), Duration::from_secs(60))
+        let sweep = (!self.resting.is_empty()).then_some(self.sweep_at);
+        let next = self.scheduler.next_event().into_iter().chain(sweep).min();
+        next.map_or(Duration::from_secs(60), |at| at.since(now))
+            .clamp(Duration::from_millis(20), Duration::from_secs(60))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
+use merpati_plugin::deliver::{
+    AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover,
+};
+use merpati_plugin::spool::Parcel;
 use merpati_plugin::{Deliverer, Job, ResolveError, Resolver, async_trait};
 use merpati_route::{
     AddressAnswer, Hop, Mx, MxAnswer, NoRoute, OwnNames, Plan, addresses_in_order, mx_candidates,
 };
-use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
+use merpati_session::client::{ClientConfig, Loss, Outgoing, Protocol, Tls};
 use merpati_types::{Domain, Host, Recipient, Severity, Status};
 use tokio::sync::Semaphore;
 
@@ -129,6 +132,15 @@ impl Smtp {
 impl Deliverer for Smtp {
     fn name(&self) -> &str {
         &self.0.config.name
+    }
+
+    /// A host that takes all mail is one site, whatever the domain.
+    async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
+        Ok(match &self.0.config.target {
+            Target::Mx => parcel.next_hop.as_str().into(),
+            Target::Host(host) => host.to_string().into(),
+            Target::Unix(path) => path.to_string_lossy().into(),
+        })
     }
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
@@ -244,7 +256,7 @@ impl Inner {
             let reused = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => match self.open(key).await {
+                None => match self.open(key, job.notes.as_ref()).await {
                     Ok(connection) => connection,
                     Err(error) => {
                         tracing::info!(id = %job.parcel.id, host = %key.host, %error, "no session");
@@ -324,7 +336,20 @@ impl Inner {
                         }
                     }
                     tracing::info!(id = %job.parcel.id, %peer, %why, in_doubt, "session lost");
-                    tally.note(unsettled(&peer, &DialError::Lost(why)));
+                    let refused = matches!(&why, Loss::Refused(_));
+                    let mut outcome = unsettled(&peer, &DialError::Lost(why));
+                    if let DeliveryResult::Deferred { class, .. } = &mut outcome.result
+                        && refused
+                    {
+                        // It speaks to us: it is busy, and not down.
+                        *class = DeferClass::Peer;
+                    }
+                    if in_doubt {
+                        outcome.diagnostic.push_str(
+                            " after the message had been sent whole: its reply is unknown",
+                        );
+                    }
+                    tally.note(outcome);
                     if in_doubt {
                         // Another host must not get a second copy of what this one may have.
                         tally.stop();
@@ -336,7 +361,8 @@ impl Inner {
         Round::Done
     }
 
-    async fn open(&self, key: &Key) -> Result<Connection, DialError> {
+    async fn open(&self, key: &Key, notes: &dyn AttemptNotes) -> Result<Connection, DialError> {
+        notes.connecting();
         let implicit = matches!(self.config.tls, TlsPolicy::Implicit(_));
         let opportunistic = self.config.tls == TlsPolicy::Opportunistic;
         let clear = opportunistic && self.tls_is_broken(&key.endpoint);
@@ -353,6 +379,7 @@ impl Inner {
             Err(DialError::Tls(error)) if opportunistic => {
                 tracing::info!(host = %key.host, %error, "TLS failed; trying in the clear");
                 self.remember_broken_tls(&key.endpoint);
+                notes.connecting();
                 Connection::open(dial(true)).await
             }
             other => other,
@@ -415,3 +442,6 @@ fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
         size: job.message.size(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod rate;
 mod schedule;
 mod scheduler;
 mod window;
 
-pub use schedule::{Next, Schedule};
-pub use scheduler::{Finished, Limits, Offer, Scheduler};
+pub use rate::Rate;
+pub use schedule::{Cause, Course, Intervals, Next, Schedule};
+pub use scheduler::{Finished, Limits, Offer, Scheduler, SiteLimits};
 pub use window::Window;

@@ -169,6 +169,9 @@ fn routing(role: &Role, config: &RoleConfig, errors: &Errors) -> Option<Routing>
             }
         }
     }
+    crate::rules::destinations(config, |place, error| {
+        errors.report(place, error);
+    });
     Some(Routing { router: Arc::new(TransportTable::new(rows)), transports })
 }
 

@@ -8,6 +8,7 @@ mod examples;
 mod kind;
 mod reload;
 mod role;
+mod rules;
 mod serve;
 
 pub use kind::Kind;

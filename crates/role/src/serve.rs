@@ -14,7 +14,6 @@ use merpati_ops::{
     Signals, User, Vitals, log, privileges, state_dir,
 };
 use merpati_plugin::{Observer, Observers, Spool};
-use merpati_queue::{Limits, Schedule};
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
@@ -178,20 +177,11 @@ fn runner_parts(
         spool: Arc::clone(spool),
         routing: Arc::clone(routing),
         observers: observers.clone(),
-        schedule: Schedule {
-            first: deliver.retry_first,
-            most: deliver.retry_most,
-            expiry: deliver.expire,
-            warn_after: deliver.warn,
-            ..Schedule::default()
-        },
-        limits: Limits {
-            running: deliver.concurrency,
-            site_most: deliver.concurrency_per_site,
-            // A message that is due is not kept back by a site that rests for longer.
-            site_rest: Limits::default().site_rest.min(deliver.retry_first),
-            ..Limits::default()
-        },
+        usual: crate::rules::usual(deliver),
+        // `check` has told what is wrong.
+        destinations: crate::rules::destinations(config, |_, _| {}),
+        limits: crate::rules::limits(deliver),
+        seed: u64::from(std::process::id()),
         hostname: config.hostname.as_ascii().to_owned(),
         now: system_time,
     }

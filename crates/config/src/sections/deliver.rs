@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options};
+use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Reader};
 use std::path::PathBuf;
 
 /// What TLS is to outbound connections.
@@ -32,6 +32,15 @@ impl FromOption for OutboundTls {
     }
 }
 
+/// Intervals between attempts: they double from the first to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// After the first failure.
+    pub first: Duration,
+    /// The longest.
+    pub most: Duration,
+}
+
 /// `[deliver]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deliver {
@@ -56,6 +65,29 @@ pub struct Deliver {
     /// `retry_most`: the longest interval; default 4 hours. RFC 5321 §4.5.4.1 asks for 30
     /// minutes at least.
     pub retry_most: Duration,
+    /// `connection_first`, `connection_most`: after trouble with the connection; default as
+    /// `retry_*`.
+    pub connection: Retry,
+    /// `dns_first`, `dns_most`: after trouble with the DNS; default `retry_first` to a quarter of
+    /// `retry_most`.
+    pub dns: Retry,
+    /// `greylisting_first`, `greylisting_most`: after a 4xx of the peer; default two fifths of
+    /// `retry_first` to `retry_most`.
+    pub greylisting: Retry,
+    /// `over_quota_first`, `over_quota_most`: after a mailbox was full; default six times
+    /// `retry_first` to `retry_most`.
+    pub over_quota: Retry,
+    /// `retry_jitter`: by how many per cent intervals differ either way; default 10.
+    pub retry_jitter: u32,
+    /// `rest`: how long a site that is down is left alone; doubles while it stays so. Default a
+    /// minute, or `retry_first` if that is less.
+    pub rest: Duration,
+    /// `rest_most`: the longest; default 15 minutes.
+    pub rest_most: Duration,
+    /// `held`: due parcels in memory; default 2000.
+    pub held: usize,
+    /// `held_per_site`: of one site, at most; default 200.
+    pub held_per_site: usize,
     /// `expire`: the age at which a message is given up; default 5 days (RFC 5321 §4.5.4.1).
     pub expire: Duration,
     /// `warn`: the age at which the sender is told of the delay; default 4 hours.
@@ -64,9 +96,11 @@ pub struct Deliver {
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 impl Default for Deliver {
     fn default() -> Self {
+        let retry = Retry { first: 300 * SECOND, most: 4 * HOUR };
         Self {
             port: 25,
             source: Vec::new(),
@@ -75,11 +109,49 @@ impl Default for Deliver {
             concurrency: 200,
             concurrency_per_site: 20,
             recipients: 100,
-            retry_first: 300 * SECOND,
-            retry_most: 4 * HOUR,
+            retry_first: retry.first,
+            retry_most: retry.most,
+            connection: retry,
+            dns: retry.dns(),
+            greylisting: retry.greylisting(),
+            over_quota: retry.over_quota(),
+            retry_jitter: 10,
+            rest: 60 * SECOND,
+            rest_most: 900 * SECOND,
+            held: 2_000,
+            held_per_site: 200,
             expire: 5 * 24 * HOUR,
             warn: 4 * HOUR,
         }
+    }
+}
+
+impl Retry {
+    fn dns(self) -> Self {
+        Self { most: (self.most / 4).max(self.first), ..self }
+    }
+
+    fn greylisting(self) -> Self {
+        Self { first: self.first / 5 * 2, ..self }
+    }
+
+    fn over_quota(self) -> Self {
+        Self { first: self.first.saturating_mul(6).min(self.most), ..self }
+    }
+
+    /// Reads `NAME_first` and `NAME_most`.
+    fn read(reader: &mut Reader<'_>, [first, most]: [&str; 2], default: Self) -> Self {
+        let least = SECOND.min(default.first);
+        let read = Self {
+            first: reader.ranged(first, least..=MONTH, default.first),
+            most: reader.ranged(most, least..=MONTH, default.most),
+        };
+        if read.first > read.most {
+            let message = format_args!("the first interval is longer than `{most}`");
+            reader.reject(first, message);
+        }
+        // One mistake is told once, and not for all that follows from it.
+        Self { most: read.most.max(read.first), ..read }
     }
 }
 
@@ -88,7 +160,14 @@ impl Deliver {
         let default = Self::default();
         let Some(options) = options else { return default };
         let mut reader = options.reader();
-        let month = 30 * 24 * HOUR;
+        let keys = ["retry_first", "retry_most"];
+        let retry = Retry { first: default.retry_first, most: default.retry_most };
+        let retry = Retry::read(&mut reader, keys, retry);
+        let mut cause = |keys, default| Retry::read(&mut reader, keys, default);
+        let connection = cause(["connection_first", "connection_most"], retry);
+        let dns = cause(["dns_first", "dns_most"], retry.dns());
+        let greylisting = cause(["greylisting_first", "greylisting_most"], retry.greylisting());
+        let over_quota = cause(["over_quota_first", "over_quota_most"], retry.over_quota());
         let read = Self {
             port: reader.ranged("port", 1..=u16::MAX, default.port),
             source: reader.or("source", default.source),
@@ -101,14 +180,20 @@ impl Deliver {
                 default.concurrency_per_site,
             ),
             recipients: reader.ranged("recipients", 1..=10_000, default.recipients),
-            retry_first: reader.ranged("retry_first", SECOND..=month, default.retry_first),
-            retry_most: reader.ranged("retry_most", SECOND..=month, default.retry_most),
-            expire: reader.ranged("expire", SECOND..=2 * month, default.expire),
-            warn: reader.ranged("warn", SECOND..=2 * month, default.warn),
+            retry_first: retry.first,
+            retry_most: retry.most,
+            connection,
+            dns,
+            greylisting,
+            over_quota,
+            retry_jitter: reader.ranged("retry_jitter", 0..=100, default.retry_jitter),
+            rest: reader.ranged("rest", SECOND..=MONTH, default.rest.min(retry.first)),
+            rest_most: reader.ranged("rest_most", SECOND..=MONTH, default.rest_most),
+            held: reader.ranged("held", 1..=1_000_000, default.held),
+            held_per_site: reader.ranged("held_per_site", 1..=1_000_000, default.held_per_site),
+            expire: reader.ranged("expire", SECOND..=2 * MONTH, default.expire),
+            warn: reader.ranged("warn", SECOND..=2 * MONTH, default.warn),
         };
-        if read.retry_first > read.retry_most {
-            reader.reject("retry_first", "the first interval is longer than `retry_most`");
-        }
         for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
             if read.source.iter().filter(|address| family(address)).count() > 1 {
                 reader.reject("source", "more than one address of a family");

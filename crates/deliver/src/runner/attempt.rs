@@ -1,6 +1,7 @@
 //! One attempt: deliver, decide what follows, settle.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use merpati_dsn::Action;
@@ -9,18 +10,19 @@ use merpati_plugin::deliver::{
 };
 use merpati_plugin::spool::{Lease, Parcel, RecipientResult, Settlement, SpoolError};
 use merpati_plugin::{Deliverer, Event, Job, Spool, async_trait};
-use merpati_queue::{Finished, Next};
-use merpati_types::{Severity, Status, Timestamp};
+use merpati_queue::{Cause, Course, Finished, Next};
+use merpati_types::{ByMode, Severity, Status, Timestamp};
 
 use crate::report::{self, Fate};
 
-use super::{Due, How, RunnerParts};
+use super::{Due, How, RunnerParts, course};
 
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs an attempt to its end, and tells what it says about its site.
-pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> Finished {
+/// Runs an attempt to its end; tells what it says about its site, and how many connections it
+/// has opened.
+pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> (Finished, u32) {
     let Due { lease, parcel, how } = due;
     let parcel = Arc::new(parcel);
     let transport = match &how {
@@ -34,14 +36,24 @@ pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> Finished {
             None
         }
     };
+    let connections = Arc::new(AtomicU32::new(0));
     let outcomes = match (&message, how) {
-        _ if parcel.expired => same(&parcel, given_up()),
+        _ if parcel.expired => same(&parcel, given_up("delivery was given up")),
+        // RFC 2852 §4.1: what is to come back is not delivered after its time.
+        _ if is_unwanted(&parcel, (parts.now)()) => {
+            same(&parcel, given_up("the time that its sender allowed is over"))
+        }
         (_, How::Refuse(rejection)) => {
             same(&parcel, DeliveryOutcome::refused(&rejection, DeferClass::Local))
         }
         (Some(message), How::Deliver(transport)) => {
             let message = Arc::clone(message);
-            deliver(&parts, transport, &lease, &parcel, message).await
+            let notes = Notes {
+                spool: Arc::clone(&parts.spool),
+                lease: lease.clone(),
+                connections: Arc::clone(&connections),
+            };
+            deliver(transport, notes, &parcel, message).await
         }
         (None, How::Deliver(_)) => same(&parcel, broken("the message cannot be read now")),
     };
@@ -58,17 +70,21 @@ pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> Finished {
         });
     }
     settle(&parts, lease, &parcel, settlement).await;
-    finished
+    (finished, connections.load(Ordering::Relaxed))
+}
+
+/// Whether its sender wants it back by now rather than delivered.
+fn is_unwanted(parcel: &Parcel, now: Timestamp) -> bool {
+    let deliver_by = parcel.info.message.attributes.deliver_by;
+    deliver_by.is_some_and(|by| by.mode == ByMode::Return && now >= by.at)
 }
 
 async fn deliver(
-    parts: &RunnerParts,
     transport: Arc<dyn Deliverer>,
-    lease: &Lease,
+    notes: Notes,
     parcel: &Arc<Parcel>,
     message: Arc<dyn MessageSource>,
 ) -> Vec<DeliveryOutcome> {
-    let notes = Notes { spool: Arc::clone(&parts.spool), lease: lease.clone() };
     let job = Job { parcel: Arc::clone(parcel), message, notes: Arc::new(notes) };
     // A task of its own, so that a plugin's panic defers this parcel and harms nothing else.
     let outcomes = tokio::spawn(async move { transport.deliver(job).await }).await;
@@ -93,16 +109,29 @@ async fn conclude(
     message: Option<&dyn MessageSource>,
     now: Timestamp,
 ) -> (Settlement, Vec<bool>) {
-    let arrived = parcel.info.message.arrived;
-    let schedule = &parts.schedule;
-    let seed = parcel.id.message.as_u64();
-    let next = schedule.after_failure(arrived, now, parcel.attempts + 1, seed);
-    let warns = !parcel.warned && schedule.warns(arrived, now);
+    let schedule = &parts.rules(&parcel.next_hop).schedule;
+    let before = course(parcel);
+    let expires = schedule.expires(&before);
+    let warns = schedule.warns_at(&before).is_some_and(|at| now >= at);
+    let course = Course {
+        failures: parcel.attempts.saturating_add(1),
+        // Nobody is told twice, and what is due to be told now does not hurry the next attempt.
+        warned: before.warned || warns,
+        ..before
+    };
+    // Recipients of one parcel have one due time: that of the one who is first.
+    let retries = outcomes.iter().filter_map(cause);
+    let retries = retries.map(|cause| schedule.after_failure(&course, cause, now));
+    let next = retries.min_by_key(|next| match next {
+        Next::RetryAt(at) => *at,
+        Next::Expired => now,
+    });
+    let next = next.unwrap_or(Next::RetryAt(now));
     let mut results = Vec::with_capacity(outcomes.len());
     let mut bounced = Vec::with_capacity(outcomes.len());
     let mut fates = Vec::new();
     for ((place, recipient), outcome) in parcel.recipients().zip(outcomes) {
-        let reason = outcome.diagnostic.clone();
+        let reason = reason(parcel, outcome);
         let fate =
             |action, status, retry_until| Fate { recipient, outcome, action, status, retry_until };
         let (result, gone) = match (&outcome.result, next) {
@@ -126,7 +155,7 @@ async fn conclude(
             }
             (DeliveryResult::Deferred { status, .. }, Next::RetryAt(_)) => {
                 if warns {
-                    let until = Some(arrived.after(schedule.expiry));
+                    let until = Some(expires);
                     fates.push(fate(Action::Delayed, *status, until));
                 }
                 (RecipientResult::Deferred { reason }, false)
@@ -186,11 +215,34 @@ fn same(parcel: &Parcel, outcome: DeliveryOutcome) -> Vec<DeliveryOutcome> {
     vec![outcome; parcel.pending.len()]
 }
 
-fn given_up() -> DeliveryOutcome {
+/// Why a recipient is to be tried again, if it is.
+fn cause(outcome: &DeliveryOutcome) -> Option<Cause> {
+    let DeliveryResult::Deferred { status, class } = &outcome.result else { return None };
+    Some(match class {
+        _ if status.status == Status::MAILBOX_FULL => Cause::OverQuota,
+        DeferClass::Connection => Cause::Connection,
+        DeferClass::Dns => Cause::Dns,
+        DeferClass::Peer | DeferClass::Recipient => Cause::Greylisting,
+        _ => Cause::Other,
+    })
+}
+
+/// What operators are shown of an outcome: its words, and that the message may be there already.
+fn reason(parcel: &Parcel, outcome: &DeliveryOutcome) -> String {
+    match &parcel.unknown_at {
+        Some(remote) => format!(
+            "{}; an earlier attempt at {remote} ended with its reply unknown",
+            outcome.diagnostic
+        ),
+        None => outcome.diagnostic.clone(),
+    }
+}
+
+fn given_up(why: &str) -> DeliveryOutcome {
     DeliveryOutcome {
         result: DeliveryResult::Failed { status: Status::EXPIRED.with(Severity::Permanent) },
         remote: None,
-        diagnostic: "delivery was given up".to_owned(),
+        diagnostic: why.to_owned(),
     }
 }
 
@@ -209,10 +261,15 @@ fn broken(text: &str) -> DeliveryOutcome {
 struct Notes {
     spool: Arc<dyn Spool>,
     lease: Lease,
+    connections: Arc<AtomicU32>,
 }
 
 #[async_trait]
 impl AttemptNotes for Notes {
+    fn connecting(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn final_dot(&self, remote: &str) {
         // Without the note a crash now would be taken for one before the dot: no worse than a
         // duplicate that is not announced.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use merpati_plugin::deliver::{AttemptNotes, MessageSource};
 use merpati_plugin::spool::SpoolError;
@@ -22,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use super::stream::{Endpoint, Stream, timed};
 
 const READ_SIZE: usize = 8 * 1024;
+/// How long to listen to a server that takes nothing any more.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Who we are to the server.
 #[derive(Clone, Debug)]
@@ -185,9 +187,12 @@ impl Connection {
         }
         let mut reader = None;
         let mut in_doubt = false;
+        let mut pieces = 0_u64;
         loop {
             let step = match self.client.poll_action() {
-                ClientAction::Write(bytes) => self.write(&bytes).await,
+                // What is short is sent before anybody can say a word.
+                ClientAction::Write(bytes) if pieces <= 1 => self.write(&bytes).await,
+                ClientAction::Write(bytes) => self.write_and_listen(&bytes).await,
                 ClientAction::NeedBody => {
                     let open = match &mut reader {
                         Some(open) => open,
@@ -196,6 +201,7 @@ impl Connection {
                             Err(error) => return Sent::Unreadable(error),
                         },
                     };
+                    pieces += 1;
                     match open.next().await {
                         Ok(Some(piece)) => self.client.body(Instant::now(), piece),
                         Ok(None) => self.client.body_end(Instant::now()),
@@ -222,10 +228,55 @@ impl Connection {
                 ClientAction::Event(_) => Ok(()),
             };
             if step.is_err() {
+                self.hear_last_words().await;
                 // The machine knows what was settled before the connection broke.
                 self.client.handle_eof();
             }
         }
+    }
+
+    /// Reads what the server said before it stopped reading: its reply tells more than our failure
+    /// to write.
+    async fn hear_last_words(&mut self) {
+        let (stream, client) = (&mut self.stream, &mut self.client);
+        let hear = async {
+            while read_some(stream, |bytes| client.handle_bytes(Instant::now(), bytes)).await? > 0 {
+            }
+            Ok(())
+        };
+        // Whatever ends it, there is no more to hear.
+        let _ = timed(LAST_WORDS, hear).await;
+    }
+
+    /// Writes a piece of a long body, with an ear for a server that refuses it on the way: it may
+    /// have stopped reading.
+    async fn write_and_listen(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let limit = ClientConfig::default().timeouts.piece;
+        let client = &mut self.client;
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        let write = async {
+            writer.write_all(bytes).await?;
+            writer.flush().await
+        };
+        let listen = async {
+            while read_some(&mut reader, |bytes| client.handle_bytes(Instant::now(), bytes)).await?
+                > 0
+            {
+                if client.is_over() {
+                    return Ok(());
+                }
+            }
+            client.handle_eof();
+            Ok(())
+        };
+        timed(limit, async {
+            tokio::select! {
+                biased;
+                written = write => written,
+                heard = listen => heard,
+            }
+        })
+        .await
     }
 
     /// Takes leave; nothing depends on it.

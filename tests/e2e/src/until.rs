@@ -24,3 +24,10 @@ pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option
 pub fn holds(limit: Duration, mut is: impl FnMut() -> bool) -> bool {
     within(limit, || is().then_some(())).is_some()
 }
+
+/// Lets time pass while something is measured; tests wait for events instead.
+pub fn pass(time: Duration) {
+    let (_silent, nothing) = std::sync::mpsc::channel::<()>();
+    // Nothing comes.
+    let _ = nothing.recv_timeout(time);
+}

@@ -1,7 +1,7 @@
 //! Taking mail, and passing it on: ours, Postfix, and a sink.
 
 use std::net::SocketAddr;
-use std::thread;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,6 +12,7 @@ use super::tool::{self, Sink};
 use super::{CLIENTS, Plan, SIZE, median};
 use crate::process;
 use crate::soak::postfix::Postfix;
+use crate::until;
 
 /// After the last message, for what a server still has to do for it.
 const AFTERWARDS: Duration = Duration::from_millis(300);
@@ -41,7 +42,7 @@ pub(super) fn accept(plan: &Plan, args: &[&str]) -> Result<Value> {
         send(messages / 10)?;
         let before = process::family_cpu_ms(pid);
         let counts = send(messages)?;
-        thread::sleep(AFTERWARDS);
+        until::pass(AFTERWARDS);
         Ok(turn(&counts, process::family_cpu_ms(pid) - before, messages))
     };
     let sink = Sink::start(&plan.binaries, 1_000)?;
@@ -76,7 +77,7 @@ pub(super) fn relay(plan: &Plan) -> Result<Value> {
         let counts = send(messages)?;
         sink.wait_for(messages / 10 * 11)?;
         let took = begun.elapsed();
-        thread::sleep(AFTERWARDS);
+        until::pass(AFTERWARDS);
         let turn = turn(&counts, process::family_cpu_ms(pid) - before, messages);
         Ok(Turn { per_s: messages as f64 / took.as_secs_f64(), ..turn })
     };

@@ -158,7 +158,7 @@ fn raw(base: &Path, time: Duration) -> Result<Turn> {
         let committer = scope.spawn(|| bare.commit(&*file));
         let begun = Instant::now();
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(|| bare.write())).collect();
-        std::thread::sleep(time);
+        crate::until::pass(time);
         bare.over.store(true, Ordering::Relaxed);
         let took = writers.into_iter().flat_map(|writer| writer.join().unwrap_or_default());
         let turn = turn(took.collect(), begun.elapsed());

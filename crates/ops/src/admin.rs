@@ -100,7 +100,7 @@ impl Readiness {
     }
 }
 
-/// Says why new connections are turned away for want of room, if they are.
+/// Says why new mail is turned away for want of room, if it is.
 pub type Shedding = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What the API is made of.
@@ -113,7 +113,7 @@ pub struct AdminSettings {
     pub activity: Arc<Activity>,
     /// The queue.
     pub spool: Arc<dyn Spool>,
-    /// Says why new connections are turned away for want of room, if they are.
+    /// Says why new mail is turned away for want of room, if it is.
     pub shedding: Shedding,
     /// What the role adds, by name: `explain/rcpt` is `POST /v1/explain/rcpt`.
     pub commands: Vec<(String, Arc<dyn Command>)>,

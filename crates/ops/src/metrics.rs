@@ -54,7 +54,7 @@ const COUNTERS_AND_TIMES: [(&str, &str); 10] = [
 
 const GAUGES: [(&str, &str); 7] = [
     ("merpati_ready", "Whether mail is taken."),
-    ("merpati_shedding", "Whether new connections are turned away for want of room."),
+    ("merpati_shedding", "Whether new mail is turned away for want of room."),
     ("merpati_spool_full", "Whether new mail is refused for want of space."),
     ("merpati_spool_failing", "Whether nothing can be made durable at present."),
     ("merpati_spool_loading", "Whether older mail is still being looked up after a start."),

@@ -74,7 +74,14 @@ impl QuotaConfig {
 /// Tells how much is queued, once there is a queue to ask: policies are made before the queue is
 /// opened. Clones share what they are connected to.
 #[derive(Clone, Default)]
-pub struct Usage(Arc<OnceLock<Count>>);
+pub struct Usage(Arc<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    count: OnceLock<Count>,
+    /// The bound of everything, if a policy has one.
+    whole: OnceLock<Bound>,
+}
 
 type Count = Box<dyn Fn(Share<'_>) -> Queued + Send + Sync>;
 
@@ -82,18 +89,25 @@ impl Usage {
     /// Asks `count` from now on. Only the first one given is ever asked.
     pub fn connect(&self, count: impl Fn(Share<'_>) -> Queued + Send + Sync + 'static) {
         // A second one would be the same queue.
-        let _ = self.0.set(Box::new(count));
+        let _ = self.0.count.set(Box::new(count));
+    }
+
+    /// Whether a policy refuses all mail, because the whole queue is at its bound.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let whole = self.0.whole.get();
+        whole.is_some_and(|bound| self.of(Share::Whole).is_ok_and(|q| bound.is_exceeded(q, 0)))
     }
 
     fn of(&self, share: Share<'_>) -> Result<Queued, Failure> {
-        let count = self.0.get().ok_or_else(|| Failure::from(NoQueue))?;
+        let count = self.0.count.get().ok_or_else(|| Failure::from(NoQueue))?;
         Ok(count(share))
     }
 }
 
 impl fmt::Debug for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Usage").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("Usage").field(&self.0.count.get().is_some()).finish()
     }
 }
 
@@ -112,6 +126,10 @@ impl Quota {
     /// With these bounds on what `usage` counts.
     #[must_use]
     pub fn new(config: QuotaConfig, usage: Usage) -> Self {
+        if !config.whole.is_none() {
+            // Of two policies with such a bound, the first one is told of.
+            let _ = usage.0.whole.set(config.whole);
+        }
         Self { config, usage }
     }
 

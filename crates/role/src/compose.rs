@@ -41,7 +41,7 @@ pub(crate) struct Composed {
     pub(crate) routing: Routing,
     kind: crate::Kind,
     /// What policies count by; connected with the queue once there is one.
-    usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 /// Builds the parts. `None` where a part could not be built, with the reason among the errors of

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use merpati_deliver::Routing;
 use merpati_plugin::{Observers, Spool};
+use merpati_policy::quota::Usage;
 use merpati_server::Service;
 
 use crate::cli;
@@ -17,6 +18,8 @@ pub(crate) struct Reloadable {
     pub(crate) path: PathBuf,
     pub(crate) services: Vec<Arc<ArcSwap<Service>>>,
     pub(crate) routing: Arc<ArcSwap<Routing>>,
+    /// What readiness asks whether the queue is at its bound.
+    pub(crate) usage: Arc<ArcSwap<Usage>>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) observers: Observers,
 }
@@ -40,6 +43,7 @@ impl Reloadable {
                 for (slot, service) in self.services.iter().zip(services) {
                     slot.store(service);
                 }
+                self.usage.store(Arc::new(composed.usage));
                 self.routing.store(Arc::new(composed.routing));
                 tracing::info!("configuration reloaded");
             }

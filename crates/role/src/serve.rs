@@ -14,6 +14,7 @@ use merpati_ops::{
     Signals, User, Vitals, log, privileges, state_dir,
 };
 use merpati_plugin::{Observer, Observers, Spool};
+use merpati_policy::quota::Usage;
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
@@ -97,6 +98,7 @@ async fn run(
     let services =
         composed.services(&spool, &observers).map_err(|error| Fatal::Refused(error.to_string()))?;
     let services: Vec<_> = services.into_iter().map(|s| Arc::new(ArcSwap::from(s))).collect();
+    let usage = Arc::new(ArcSwap::from_pointee(composed.usage.clone()));
     let Composed { config, routing, .. } = composed;
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
     let readiness = Readiness::default();
@@ -109,7 +111,7 @@ async fn run(
         readiness: readiness.clone(),
         activity,
         spool: Arc::clone(&spool),
-        shedding: crowded(&gate, config.limits.connections),
+        shedding: shedding(&gate, config.limits.connections, &usage),
         commands: Vec::new(),
     };
     let vitals = Vitals::of(&settings);
@@ -126,6 +128,7 @@ async fn run(
         path: path.to_owned(),
         services,
         routing,
+        usage,
         spool: Arc::clone(&spool),
         observers,
     };
@@ -187,10 +190,16 @@ fn runner_parts(
     }
 }
 
-/// Why no more connections are taken, if so.
-fn crowded(gate: &Arc<Gate>, most: usize) -> Shedding {
-    let gate = Arc::clone(gate);
-    Arc::new(move || (gate.total() >= most).then(|| format!("{most} are open, the most allowed")))
+/// Why new mail is turned away, if it is.
+fn shedding(gate: &Arc<Gate>, most: usize, usage: &Arc<ArcSwap<Usage>>) -> Shedding {
+    let (gate, usage) = (Arc::clone(gate), Arc::clone(usage));
+    Arc::new(move || {
+        if gate.total() >= most {
+            return Some(format!("{most} connections are open, the most allowed"));
+        }
+        let full = usage.load().is_full();
+        full.then(|| "the queue holds as much as the quota lets it".to_owned())
+    })
 }
 
 /// The admin socket, and the admin port if one is configured.

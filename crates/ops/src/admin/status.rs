@@ -52,7 +52,7 @@ impl Vitals {
         for (what, why) in [
             ("nothing can be made durable", &spool.failing),
             ("the spool is full", &spool.full),
-            ("new connections are turned away", &shedding),
+            ("new mail is turned away", &shedding),
         ] {
             if let Some(why) = why {
                 ready = false;

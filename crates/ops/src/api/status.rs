@@ -57,7 +57,7 @@ pub struct HealthView {
     pub reasons: Vec<String>,
     /// How the spool is.
     pub spool: SpoolHealthView,
-    /// Why new connections are turned away for want of room, if they are.
+    /// Why new mail is turned away for want of room, if it is.
     pub shedding: Option<String>,
 }
 

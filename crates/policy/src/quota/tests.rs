@@ -151,3 +151,18 @@ async fn without_a_queue_to_ask_nobody_is_let_through() {
     let answer = Fixture::of("192.0.2.1").mail(quota).await;
     assert!(answer.starts_with("451 4.3.0"), "{answer}");
 }
+
+#[test]
+fn readiness_can_ask_whether_the_whole_is_full() {
+    for (config, share, messages, full) in [
+        (all(bound(10, None)), "whole", 10, true),
+        (all(bound(10, None)), "whole", 9, false),
+        (all(bound(10, None)), "account login", 10, false),
+        (QuotaConfig { whole: bound(None, None), ..all(bound(10, None)) }, "whole", 10, false),
+    ] {
+        let usage = usage(share, messages, 0);
+        let _quota = Quota::new(config, usage.clone());
+        assert_eq!(usage.is_full(), full, "{config:?} {share} {messages}");
+    }
+    assert!(!Usage::default().is_full());
+}

@@ -21,7 +21,7 @@ use merpati_plugin::{Deliverer, Job, ResolveError, Resolver, async_trait};
 use merpati_route::{
     AddressAnswer, Hop, Mx, MxAnswer, NoRoute, OwnNames, Plan, addresses_in_order, mx_candidates,
 };
-use merpati_session::client::{ClientConfig, Loss, Outgoing, Protocol, Tls};
+use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
 use merpati_types::{Domain, Host, Recipient, Severity, Status};
 use tokio::sync::Semaphore;
 
@@ -336,20 +336,7 @@ impl Inner {
                         }
                     }
                     tracing::info!(id = %job.parcel.id, %peer, %why, in_doubt, "session lost");
-                    let refused = matches!(&why, Loss::Refused(_));
-                    let mut outcome = unsettled(&peer, &DialError::Lost(why));
-                    if let DeliveryResult::Deferred { class, .. } = &mut outcome.result
-                        && refused
-                    {
-                        // It speaks to us: it is busy, and not down.
-                        *class = DeferClass::Peer;
-                    }
-                    if in_doubt {
-                        outcome.diagnostic.push_str(
-                            " after the message had been sent whole: its reply is unknown",
-                        );
-                    }
-                    tally.note(outcome);
+                    tally.note(outcome::lost(&peer, why, in_doubt));
                     if in_doubt {
                         // Another host must not get a second copy of what this one may have.
                         tally.stop();

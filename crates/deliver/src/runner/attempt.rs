@@ -10,7 +10,7 @@ use merpati_plugin::deliver::{
 };
 use merpati_plugin::spool::{Lease, Parcel, RecipientResult, Settlement, SpoolError};
 use merpati_plugin::{Deliverer, Event, Job, Spool, async_trait};
-use merpati_queue::{Cause, Course, Finished, Next};
+use merpati_queue::{Cause, Course, Finished, Next, Schedule};
 use merpati_types::{ByMode, Severity, Status, Timestamp};
 
 use crate::report::{self, Fate};
@@ -113,20 +113,7 @@ async fn conclude(
     let before = course(parcel);
     let expires = schedule.expires(&before);
     let warns = schedule.warns_at(&before).is_some_and(|at| now >= at);
-    let course = Course {
-        failures: parcel.attempts.saturating_add(1),
-        // Nobody is told twice, and what is due to be told now does not hurry the next attempt.
-        warned: before.warned || warns,
-        ..before
-    };
-    // Recipients of one parcel have one due time: that of the one who is first.
-    let retries = outcomes.iter().filter_map(cause);
-    let retries = retries.map(|cause| schedule.after_failure(&course, cause, now));
-    let next = retries.min_by_key(|next| match next {
-        Next::RetryAt(at) => *at,
-        Next::Expired => now,
-    });
-    let next = next.unwrap_or(Next::RetryAt(now));
+    let next = next(schedule, &Course { warned: before.warned || warns, ..before }, outcomes, now);
     let mut results = Vec::with_capacity(outcomes.len());
     let mut bounced = Vec::with_capacity(outcomes.len());
     let mut fates = Vec::new();
@@ -176,6 +163,24 @@ async fn conclude(
     let warned = fates.iter().any(|fate| fate.action == Action::Delayed);
     let follow_ups = reports.into_iter().map(|(_, follow_up)| follow_up).collect();
     (Settlement { results, retry_at, warned, follow_ups }, bounced)
+}
+
+/// When the parcel is tried again: recipients of one parcel have one due time, that of the one who
+/// is first.
+fn next(
+    schedule: &Schedule,
+    course: &Course,
+    outcomes: &[DeliveryOutcome],
+    now: Timestamp,
+) -> Next {
+    let course = Course { failures: course.failures.saturating_add(1), ..*course };
+    let retries = outcomes.iter().filter_map(cause);
+    let retries = retries.map(|cause| schedule.after_failure(&course, cause, now));
+    let next = retries.min_by_key(|next| match next {
+        Next::RetryAt(at) => *at,
+        Next::Expired => now,
+    });
+    next.unwrap_or(Next::RetryAt(now))
 }
 
 /// Makes the result durable. Until that is done the parcel counts as not attempted, so it is

@@ -158,3 +158,20 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
     };
     DeliveryOutcome { result, remote: Some(host.to_owned()), diagnostic }
 }
+
+/// What a transaction that was cut short means for those of whom nothing is known. `in_doubt` if
+/// the whole message had been sent.
+pub(super) fn lost(peer: &str, why: Loss, in_doubt: bool) -> DeliveryOutcome {
+    let refused = matches!(&why, Loss::Refused(_));
+    let mut outcome = unsettled(peer, &DialError::Lost(why));
+    if let DeliveryResult::Deferred { class, .. } = &mut outcome.result
+        && refused
+    {
+        // It speaks to us: it is busy, and not down.
+        *class = DeferClass::Peer;
+    }
+    if in_doubt {
+        outcome.diagnostic.push_str(" after the message had been sent whole: its reply is unknown");
+    }
+    outcome
+}

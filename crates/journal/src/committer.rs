@@ -120,7 +120,7 @@ impl Journal {
         Ticket { shared: self.shared.clone(), blocked: None, slot }
     }
 
-    /// Syncs all that was appended before.
+    /// Syncs all that was appended before; what has failed is void for good once this works.
     pub fn flush(&self) -> Ticket<()> {
         self.request(|answer| Command::Flush { answer })
     }

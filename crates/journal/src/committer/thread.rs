@@ -69,7 +69,8 @@ impl Committer {
                 let _ = self.sync();
             }
             if self.probe_at().is_some_and(|at| at <= Instant::now()) {
-                self.probe();
+                // What it finds is noted.
+                let _ = self.probe();
             }
             if let Some(helper) = &mut self.helper {
                 helper.look_ahead(&mut self.log);
@@ -185,7 +186,8 @@ impl Committer {
         }
         if self.log.synced() == self.log.written() {
             self.settle(&AppendError::Closed);
-            return Ok(());
+            // What was told to have failed shall not come back: a new segment says so.
+            return if self.trouble.is_some() { self.probe() } else { Ok(()) };
         }
         self.count(|counts| counts.syncs += 1);
         let synced = self.log.sync().map(drop);
@@ -280,16 +282,17 @@ impl Committer {
     }
 
     /// Tries whether the disk works again, with what was answered early or with nothing.
-    fn probe(&mut self) {
+    fn probe(&mut self) -> Result<(), AppendError> {
         let probed = match self.has_lost() {
             true => self.write_again(),
             false => self.log.probe(),
         };
-        match probed {
+        match &probed {
             Ok(()) => self.works(),
-            Err(error) => self.failed(&error),
+            Err(error) => self.failed(error),
         }
         self.settle(&AppendError::Closed);
+        probed
     }
 
     fn remove(&mut self, segment: u64) -> Result<(), AppendError> {

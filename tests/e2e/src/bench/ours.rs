@@ -92,9 +92,9 @@ impl Relay {
             .arg(self.home.path().join("state/admin.sock"))
             .args(["queue", "--json"])
             .args(args)
-            .stderr(Stdio::inherit())
             .output()?;
-        ensure!(output.status.success(), "merpati queue {args:?} fails");
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "merpati queue {args:?}: {said}");
         let text = String::from_utf8(output.stdout)?;
         serde_json::from_str(text.lines().last().unwrap_or_default()).context("its JSON")
     }

@@ -48,7 +48,7 @@ fn print_million(of: &Value) {
         ("stats_s", "`queue stats`, s", 3, "< 0.2"),
         ("restart_s", "kill -9 to a message taken, s", 2, "< 3"),
         ("rss_mib", "resident, MiB", 0, "< 400"),
-        ("released_s", "10000 released and delivered, s", 1, ""),
+        ("released_s", "10,000 released and 10,000 new delivered, s", 1, ""),
         ("new_p99_ms", "new mail meanwhile, p99 ms", 1, "< 50"),
     ] {
         single(&format!("{name}: {what}"), number(&of[key]), decimals, asked);

@@ -26,4 +26,4 @@ pub use path::{ForwardPath, PathError, ReversePath};
 pub use reply::{RejectCode, Rejection, Reply, ReplyCode};
 pub use secret::Secret;
 pub use status::{Class, EnhancedStatus, Severity, Status, StatusError};
-pub use timestamp::Timestamp;
+pub use timestamp::{Timestamp, TimestampError};

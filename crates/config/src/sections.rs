@@ -13,7 +13,7 @@ mod stores;
 pub use deliver::{Deliver, OutboundTls, Retry};
 pub use destination::{Destination, Rate, RateError};
 pub use limits::Limits;
-pub use listen::{AuthRule, Certificate, Listen, ListenTls, Protocol, Tls};
+pub use listen::{AuthRule, Certificate, Listen, ListenTls, OfferRule, Protocol, Tls};
 pub use plugins::{Plugin, Transport};
 pub use process::{Admin, AdminTcp, Log, LogFormat};
 pub use stores::{Dns, Spool};

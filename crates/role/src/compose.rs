@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use merpati_auth::FileAuthenticator;
-use merpati_config::sections::{self, AuthRule, ListenTls, OutboundTls, Plugin};
+use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, OutboundTls, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
 use merpati_deliver::smtp::{Roots, TlsPolicy};
 use merpati_deliver::{
@@ -313,6 +313,7 @@ impl Composed {
                 AuthRule::None | AuthRule::Optional => session::Auth::Optional,
             },
             greet_delay: listen.greet_delay,
+            extensions: self.extensions(listen),
             limits: session::Limits {
                 line: octets(limits.line),
                 message: limits.message.0,
@@ -326,6 +327,20 @@ impl Composed {
                 pipelined: octets(limits.pipelined),
             },
             ..ServerConfig::default()
+        }
+    }
+
+    fn extensions(&self, listen: &sections::Listen) -> session::Extensions {
+        let offer = |rule: Option<OfferRule>| match rule.unwrap_or_else(|| self.kind.offer()) {
+            OfferRule::None => session::Offer::Nobody,
+            OfferRule::Authenticated => session::Offer::Authenticated,
+            OfferRule::Anybody => session::Offer::Anybody,
+        };
+        let longest = listen.future_release.unwrap_or_else(|| self.kind.future_release());
+        session::Extensions {
+            future_release: (!longest.is_zero()).then_some(longest),
+            deliver_by: offer(listen.deliver_by),
+            mt_priority: offer(listen.mt_priority),
         }
     }
 

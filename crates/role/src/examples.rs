@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use merpati_config::sections::{Deliver, Listen, Spool};
+use merpati_config::sections::{Deliver, Listen, OfferRule, Spool};
 use merpati_config::{ConfigFile, RoleConfig};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::Place;
@@ -119,7 +119,17 @@ fn what_is_commented_is_the_default() {
         let auth = example.role.kind.auth();
         let shown = |listen: &Listen| {
             let auth = Some(listen.auth.unwrap_or(auth));
-            format!("{:#?}", Listen { auth, place: Place::default(), ..listen.clone() })
+            let kind = example.role.kind;
+            let offer = |rule: Option<OfferRule>| Some(rule.unwrap_or(kind.offer()));
+            let shown = Listen {
+                auth,
+                future_release: Some(listen.future_release.unwrap_or(kind.future_release())),
+                deliver_by: offer(listen.deliver_by),
+                mt_priority: offer(listen.mt_priority),
+                place: Place::default(),
+                ..listen.clone()
+            };
+            format!("{shown:#?}")
         };
         let [plain, full_ones] = [&plain.listeners, &full.listeners]
             .map(|listeners| listeners.iter().map(shown).collect::<Vec<_>>());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use merpati_config::sections::AuthRule;
+use merpati_config::sections::{AuthRule, OfferRule};
 use merpati_server::TraceClient;
 
 /// A role.
@@ -48,6 +48,25 @@ impl Kind {
         match self {
             Self::Submission => AuthRule::Required,
             Self::Relay | Self::Mx => AuthRule::None,
+        }
+    }
+
+    /// How long a client may have mail held where the configuration does not say. It is for
+    /// submission (RFC 4865 §4).
+    pub(crate) fn future_release(self) -> Duration {
+        match self {
+            Self::Submission => Duration::from_secs(7 * 86_400),
+            Self::Relay | Self::Mx => Duration::ZERO,
+        }
+    }
+
+    /// Who may ask for deadlines and priorities where the configuration does not say. A relay
+    /// takes mail from trusted hosts only; strangers have no say in our queue.
+    pub(crate) fn offer(self) -> OfferRule {
+        match self {
+            Self::Submission => OfferRule::Authenticated,
+            Self::Relay => OfferRule::Anybody,
+            Self::Mx => OfferRule::None,
         }
     }
 

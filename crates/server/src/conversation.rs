@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use merpati_plugin::observer::Stage;
-use merpati_plugin::spool::{Committed, NewMessage, Origin};
+use merpati_plugin::spool::{Committed, DeliverBy, NewMessage, Origin};
 use merpati_plugin::{
     Account, AuthAnswer, ChainSession, Connection, Conversation, Event, Hello, Message, Ruling,
     SpoolWriter, TlsFacts, Transaction,
@@ -16,7 +16,7 @@ use merpati_types::{
     Envelope, ForwardPath, HeaderSection, Host, LocalPart, Mailbox, MessageId, Recipient,
     Rejection, ReversePath,
 };
-use merpati_wire::{Attribute, MailParams, RcptParams, Xclient};
+use merpati_wire::{Attribute, Hold, MailParams, RcptParams, Xclient};
 
 use crate::received;
 use crate::repeat::Fingerprint;
@@ -52,6 +52,8 @@ struct OpenMail {
     size: u64,
     /// Of the content, while a repetition could be told from a new message.
     fingerprint: Option<Fingerprint>,
+    /// As the client said it.
+    hold: Option<Hold>,
 }
 
 impl Answerer {
@@ -233,6 +235,11 @@ impl Answerer {
             ..Envelope::new(path)
         };
         let mut transaction = Transaction::new(envelope, params.size);
+        let now = self.service.parts.clock.now();
+        transaction.attributes.not_before = params.hold.map(|hold| hold.end(now));
+        transaction.attributes.deliver_by =
+            params.by.map(|by| DeliverBy { at: by.deadline(now), mode: by.mode, trace: by.trace });
+        transaction.attributes.priority = params.priority.unwrap_or_default().value();
         let ruling = self.policies.mail(&self.conversation, &mut transaction).await;
         let discarded = ruling == Ruling::Discard;
         self.mail = Mail::Open(Box::new(OpenMail {
@@ -243,6 +250,7 @@ impl Answerer {
             head: BytesMut::new(),
             size: 0,
             fingerprint: None,
+            hold: params.hold,
         }));
         self.rule(Stage::Mail, Some(&subject), ruling)
     }
@@ -357,7 +365,7 @@ impl Answerer {
         writer: Box<dyn SpoolWriter>,
         id: MessageId,
     ) -> Verdict {
-        let OpenMail { mut transaction, began, size, fingerprint, .. } = open;
+        let OpenMail { mut transaction, began, size, fingerprint, hold, .. } = open;
         let parts = &self.service.parts;
         let arrived = parts.clock.now();
         let trace = received::field(
@@ -372,7 +380,7 @@ impl Answerer {
             transaction.edits.push(field);
         }
         let conversation = &self.conversation;
-        let repeat = fingerprint.map(|content| content.key(conversation, &transaction.envelope));
+        let repeat = fingerprint.map(|content| content.key(conversation, &transaction, hold));
         let message = NewMessage {
             envelope: transaction.envelope,
             edits: transaction.edits,

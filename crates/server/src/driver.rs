@@ -55,7 +55,8 @@ pub async fn run<T: Transport>(
         }
     }
     let channel = if tls.is_some() { Channel::Encrypted } else { Channel::Plain };
-    let start = Start { channel, xclient };
+    let time = service.parts.clock.now();
+    let start = Start { channel, xclient, time };
     let session = Session::new(began, Arc::clone(&service.session), start);
     let answerer = Answerer::new(Arc::clone(&service), connection, tls);
     let mut driver = Driver {

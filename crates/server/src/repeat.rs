@@ -5,9 +5,10 @@
 //! whether it is looked for at all, and for how long, is the spool's to say.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use merpati_plugin::Conversation;
 use merpati_plugin::spool::RepeatKey;
+use merpati_plugin::{Conversation, Transaction};
 use merpati_types::Envelope;
+use merpati_wire::Hold;
 
 /// The content of a transaction, as it comes in.
 pub(crate) struct Fingerprint(Context);
@@ -23,7 +24,15 @@ impl Fingerprint {
 
     /// The key of the whole transaction: each part with its length, so that none runs into
     /// another.
-    pub(crate) fn key(self, conversation: &Conversation, envelope: &Envelope) -> RepeatKey {
+    ///
+    /// Of a deadline only its mode is part of it: whoever sends again later leaves less time.
+    pub(crate) fn key(
+        self,
+        conversation: &Conversation,
+        transaction: &Transaction,
+        hold: Option<Hold>,
+    ) -> RepeatKey {
+        let Transaction { envelope, attributes, .. } = transaction;
         let content = self.0.finish();
         let mut whole = Context::new(&SHA256);
         let mut part = |text: &str| {
@@ -41,6 +50,8 @@ impl Fingerprint {
         }
         let Envelope { ret, envid, body, smtputf8, requiretls, .. } = envelope;
         part(&format!("{ret:?} {envid:?} {body:?} {smtputf8} {requiretls}"));
+        let by = attributes.deliver_by.map(|by| (by.mode, by.trace));
+        part(&format!("{hold:?} {by:?} {}", attributes.priority));
         whole.update(content.as_ref());
         let mut key = [0; 32];
         key.copy_from_slice(whole.finish().as_ref());

@@ -24,7 +24,7 @@ use std::time::Instant;
 use merpati_session::server::{
     Action, Channel, Question, ServerConfig, Session, Start, Verdict, XclientRight,
 };
-use merpati_types::{ForwardPath, Host, Rejection, Status};
+use merpati_types::{ForwardPath, Host, Rejection, Status, Timestamp};
 
 fn main() -> ExitCode {
     let store = Store {
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
 
 /// The driver: does what the machine says.
 fn serve(mut store: Store) -> io::Result<()> {
-    let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused };
+    let time = Timestamp::from_millis(0);
+    let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused, time };
     let mut session = Session::new(Instant::now(), Arc::new(ServerConfig::default()), start);
     let input = read_in_background();
     let mut output = io::stdout().lock();

@@ -26,6 +26,7 @@ mod body;
 mod command;
 mod config;
 mod replies;
+mod schedule;
 mod state;
 
 use std::collections::VecDeque;
@@ -33,10 +34,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use merpati_types::{ForwardPath, Rejection, Reply, ReversePath, Status};
+use merpati_types::{ForwardPath, Rejection, Reply, ReversePath, Status, Timestamp};
 use merpati_wire::{Flaws, Line, LineFramer, MailParams, RcptParams, Xclient, encode_reply};
 
-pub use config::{Auth, Limits, Protocol, ServerConfig, StartTls};
+pub use config::{Auth, Extensions, Limits, Offer, Protocol, ServerConfig, StartTls};
 pub use state::HelloKind;
 
 use replies::Counts;
@@ -52,6 +53,8 @@ pub struct Start {
     pub channel: Channel,
     /// Whether the peer may speak for others by XCLIENT.
     pub xclient: XclientRight,
+    /// The time of day, for what a client may ask of the queue.
+    pub time: Timestamp,
 }
 
 /// Whether anybody can listen.
@@ -181,6 +184,7 @@ pub struct Session {
     actions: VecDeque<Action>,
     /// When the peer was last heard, or last answered.
     heard: Instant,
+    began: Instant,
     ends: Instant,
     draining: bool,
     errors: u32,
@@ -205,6 +209,7 @@ impl Session {
             out: BytesMut::new(),
             actions: VecDeque::new(),
             heard: now,
+            began: now,
             ends,
             draining: false,
             errors: 0,

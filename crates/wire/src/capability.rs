@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use merpati_types::{Reply, ReplyCode};
+use merpati_types::{Reply, ReplyCode, Timestamp};
+
+use crate::schedule::{Moment, seconds};
 
 /// The extensions that a server offers (RFC 5321 §4.1.1.1).
 ///
@@ -31,6 +33,14 @@ pub struct Capabilities {
     pub requiretls: bool,
     /// `LIMITS` (RFC 9422).
     pub limits: Option<Limits>,
+    /// `FUTURERELEASE interval date-time` (RFC 4865 §4.1).
+    pub future_release: Option<FutureRelease>,
+    /// `DELIVERBY [seconds]` (RFC 2852 §3): the least time that a deadline with return may leave;
+    /// 0 if none is stated.
+    pub deliver_by: Option<u32>,
+    /// `MT-PRIORITY [profile]` (RFC 6710 §4): the name of the profile, as given; empty if none is
+    /// stated.
+    pub mt_priority: Option<String>,
     /// `AUTH mechanisms` (RFC 4954), in upper case, in the server's order, without repetitions. The
     /// older spelling `AUTH=` is read too.
     pub auth: Vec<String>,
@@ -49,6 +59,15 @@ pub enum SizeLimit {
     Unstated,
     /// Messages of up to so many octets, which is not 0. What exceeds 64 bits is `u64::MAX`.
     Octets(u64),
+}
+
+/// The parameters of FUTURERELEASE: how far ahead a message may be handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FutureRelease {
+    /// The longest hold, in seconds, 1 to 999,999,999.
+    pub longest: u32,
+    /// The latest moment a hold may end.
+    pub latest: Timestamp,
 }
 
 /// The parameters of LIMITS (RFC 9422 §4); each is 1 to 999,999. Unknown ones are left out.
@@ -90,6 +109,11 @@ impl Capabilities {
             "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
             "REQUIRETLS" => self.requiretls = true,
+            "FUTURERELEASE" => self.future_release = FutureRelease::parse(words),
+            "DELIVERBY" => self.deliver_by = words.next().map_or(Some(0), seconds),
+            "MT-PRIORITY" => {
+                self.mt_priority = Some(words.next().unwrap_or_default().to_owned());
+            }
             "LIMITS" => self.limits = Some(Limits::parse(words)),
             "AUTH" => add_names(&mut self.auth, words),
             "XCLIENT" => add_names(&mut self.xclient, words),
@@ -132,6 +156,19 @@ impl Capabilities {
         if let Some(limits) = &self.limits {
             lines.push(limits.line());
         }
+        if let Some(FutureRelease { longest, latest }) = &self.future_release {
+            lines.push(format!("FUTURERELEASE {longest} {}", Moment(*latest)));
+        }
+        match self.deliver_by {
+            Some(0) => lines.push("DELIVERBY".to_owned()),
+            Some(least) => lines.push(format!("DELIVERBY {least}")),
+            None => {}
+        }
+        match self.mt_priority.as_deref() {
+            Some("") => lines.push("MT-PRIORITY".to_owned()),
+            Some(profile) => lines.push(format!("MT-PRIORITY {profile}")),
+            None => {}
+        }
         for (keyword, names) in
             [("AUTH", &self.auth), ("XCLIENT", &self.xclient), ("XFORWARD", &self.xforward)]
         {
@@ -160,6 +197,14 @@ impl Capabilities {
     /// Whether AUTH offers this mechanism, given in upper case.
     pub fn offers_auth(&self, mechanism: &str) -> bool {
         self.auth.iter().any(|offered| offered == mechanism)
+    }
+}
+
+impl FutureRelease {
+    fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let longest = words.next().and_then(seconds).filter(|&longest| longest > 0)?;
+        let latest = words.next()?.parse().ok()?;
+        Some(Self { longest, latest })
     }
 }
 

@@ -11,12 +11,13 @@ mod line;
 mod params;
 mod proxy;
 mod reply;
+mod schedule;
 mod xclient;
 
 pub use auth::{
     AUTH_RESPONSE_MAXIMUM, AuthLineError, AuthResponse, Initial, decode_challenge, encode_challenge,
 };
-pub use capability::{Capabilities, Limits, SizeLimit};
+pub use capability::{Capabilities, FutureRelease, Limits, SizeLimit};
 pub use command::{Command, CommandError, HelloName, Last};
 pub use data::{BdatDecoder, DataDecoder, DataEncoder, Decoded, EncodeError};
 pub use flaw::{Flaw, Flaws};
@@ -27,4 +28,5 @@ pub use reply::{
     REPLY_LINE_LIMIT, REPLY_LINE_TOLERANCE, REPLY_LINES_LIMIT, REPLY_SIZE_LIMIT, ReplyError,
     ReplyParser, encode_reply,
 };
+pub use schedule::{By, Hold, Priority};
 pub use xclient::{Attribute, ForwardedProtocol, ForwardedSource, Xclient, Xforward};

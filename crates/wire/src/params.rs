@@ -5,6 +5,7 @@ use std::fmt;
 use merpati_types::{BodyType, Envid, Notify, NotifyOn, Orcpt, Ret, Submitter};
 
 use crate::command::{CommandError, decimal};
+use crate::schedule::{By, Hold, Priority};
 
 /// The parameters of MAIL. All that is `None` or `false` was not said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,12 @@ pub struct MailParams {
     pub auth: Option<Submitter>,
     /// `REQUIRETLS` (RFC 8689 §2).
     pub requiretls: bool,
+    /// `HOLDFOR=` or `HOLDUNTIL=` (RFC 4865 §4.2), never both.
+    pub hold: Option<Hold>,
+    /// `BY=` (RFC 2852 §4).
+    pub by: Option<By>,
+    /// `MT-PRIORITY=` (RFC 6710 §4.1).
+    pub priority: Option<Priority>,
 }
 
 /// The parameters of RCPT.
@@ -50,6 +57,10 @@ impl MailParams {
                     param.set(&mut params.auth, |text| Submitter::from_parameter(text).ok())?;
                 }
                 "REQUIRETLS" => param.flag(&mut params.requiretls)?,
+                "HOLDFOR" => param.set(&mut params.hold, Hold::parse_for)?,
+                "HOLDUNTIL" => param.set(&mut params.hold, Hold::parse_until)?,
+                "BY" => param.set(&mut params.by, By::parse)?,
+                "MT-PRIORITY" => param.set(&mut params.priority, Priority::parse)?,
                 _ => return Err(param.unknown()),
             }
         }
@@ -86,6 +97,15 @@ impl fmt::Display for MailParams {
         }
         if self.requiretls {
             f.write_str(" REQUIRETLS")?;
+        }
+        if let Some(hold) = &self.hold {
+            write!(f, " {hold}")?;
+        }
+        if let Some(by) = &self.by {
+            write!(f, " BY={by}")?;
+        }
+        if let Some(priority) = &self.priority {
+            write!(f, " MT-PRIORITY={priority}")?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use merpati_session::server::{
     Action, Auth, Channel, Limits, Protocol, Question, ServerConfig, Session, Start, StartTls,
     Verdict, XclientRight,
 };
-use merpati_types::{BodyType, Rejection, Status};
+use merpati_types::{BodyType, Rejection, Status, Timestamp};
 use merpati_wire::{Flaw, ReplyParser};
 
 use crate::data_bdat::{naive, naive_flaws};
@@ -95,6 +95,7 @@ impl Run {
         let start = Start {
             channel: if has(ENCRYPTED) { Channel::Encrypted } else { Channel::Plain },
             xclient: if has(XCLIENT) { XclientRight::Granted } else { XclientRight::Refused },
+            time: Timestamp::from_millis(0),
         };
         // The machine knows only differences of time.
         let now = Instant::now();

@@ -151,8 +151,9 @@ smtp = {}
             "4:12: listen[0].address[0]: `1.2.3.4` is no address with a port \
              (write \"192.0.2.1:25\" or \"[2001:db8::1]:25\")",
             "5:7: listen[0].tls: TLS is wanted and [tls] has no certificate",
-            "8:1: listen[1].lisen: unknown key `lisen` (known: `address`, `auth`, `greet_delay`, \
-             `name`, `protocol`, `proxy_from`, `tls`, `xclient_from`)",
+            "8:1: listen[1].lisen: unknown key `lisen` (known: `address`, `auth`, \
+             `deliver_by`, `future_release`, `greet_delay`, `mt_priority`, `name`, `protocol`, \
+             `proxy_from`, `tls`, `xclient_from`)",
             "10:9: log.level: `inf` is not known here (did you mean `info`?)",
             "12:10: limits.errors: 0 is not between 1 and 10000",
             "13:8: limits.idle: the unit is missing \
@@ -173,8 +174,9 @@ fn tells_syntax_errors_and_goes_on() {
         &[
             "5:13: invalid basic string, expected `\"`",
             "6:7: invalid float, expected `nan`",
-            "7:1: listen[0].idle: unknown key `idle` (known: `address`, `auth`, `greet_delay`, \
-             `name`, `protocol`, `proxy_from`, `tls`, `xclient_from`)",
+            "7:1: listen[0].idle: unknown key `idle` (known: `address`, `auth`, \
+             `deliver_by`, `future_release`, `greet_delay`, `mt_priority`, `name`, `protocol`, \
+             `proxy_from`, `tls`, `xclient_from`)",
         ],
     );
     check(

@@ -7,6 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use merpati_plugin::options::{Found, FromOption, Invalid, Located, OneOrMany, Options, Place};
 
+/// The longest that mail may be held by its sender.
+const LONGEST_HOLD: Duration = Duration::from_secs(365 * 86_400);
+
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -68,6 +71,27 @@ impl FromOption for AuthRule {
     }
 }
 
+/// To whom an extension is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferRule {
+    /// `none`: to nobody.
+    None,
+    /// `authenticated`: to whoever has authenticated.
+    Authenticated,
+    /// `anybody`: to every client.
+    Anybody,
+}
+
+impl FromOption for OfferRule {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        found.choice(&[
+            ("none", Self::None),
+            ("authenticated", Self::Authenticated),
+            ("anybody", Self::Anybody),
+        ])
+    }
+}
+
 /// `[[listen]]`
 #[derive(Clone, Debug)]
 pub struct Listen {
@@ -89,6 +113,15 @@ pub struct Listen {
     /// `greet_delay`: how long to wait with the greeting, to see who talks too early, at most
     /// 1 minute; default none.
     pub greet_delay: Duration,
+    /// `future_release`: how long clients that have authenticated may have mail held
+    /// (FUTURERELEASE, RFC 4865), at most 365 days, none if zero; the default is the role's.
+    pub future_release: Option<Duration>,
+    /// `deliver_by = "none" | "authenticated" | "anybody"`: to whom DELIVERBY (RFC 2852) is
+    /// offered; the default is the role's.
+    pub deliver_by: Option<OfferRule>,
+    /// `mt_priority = "none" | "authenticated" | "anybody"`: to whom MT-PRIORITY (RFC 6710) is
+    /// offered; the default is the role's.
+    pub mt_priority: Option<OfferRule>,
     /// Where the section stands.
     pub place: Place,
 }
@@ -116,8 +149,14 @@ impl Listen {
                 Duration::ZERO..=Duration::from_secs(60),
                 Duration::ZERO,
             ),
+            future_release: reader.optional("future_release"),
+            deliver_by: reader.optional("deliver_by"),
+            mt_priority: reader.optional("mt_priority"),
             place: options.place().clone(),
         };
+        if read.future_release.is_some_and(|longest| longest > LONGEST_HOLD) {
+            reader.reject("future_release", "mail cannot be held for more than 365d");
+        }
         if read.tls != ListenTls::None && tls.certificates.is_empty() {
             reader.reject("tls", "TLS is wanted and [tls] has no certificate");
         }

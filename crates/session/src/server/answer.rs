@@ -70,7 +70,8 @@ impl Session {
                     HelloKind::Helo => self.positive(250, None, &hostname),
                     HelloKind::Ehlo | HelloKind::Lhlo => {
                         let encrypted = self.channel == Channel::Encrypted;
-                        let mut offered = self.config.capabilities(encrypted, self.authenticated);
+                        let mut offered =
+                            self.config.capabilities(encrypted, self.authenticated, self.time());
                         if self.start.xclient == XclientRight::Granted {
                             let names = [
                                 "NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN", "DESTADDR",

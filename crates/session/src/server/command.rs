@@ -107,6 +107,7 @@ impl Session {
         if params.auth.is_some() && self.config.mechanisms.is_empty() {
             return Err((replies::parameter_not_offered("AUTH"), Counts::Error));
         }
+        self.check_schedule(params)?;
         if params.size.is_some_and(|size| size > self.config.limits.message) {
             return Err((replies::too_big(), Counts::No));
         }

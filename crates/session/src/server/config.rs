@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use merpati_types::Timestamp;
 use merpati_wire::{
-    AUTH_LINE_MINIMUM, COMMAND_LINE_MINIMUM, Capabilities, Limits as LimitsKeyword, SizeLimit,
+    AUTH_LINE_MINIMUM, COMMAND_LINE_MINIMUM, Capabilities, FutureRelease, Limits as LimitsKeyword,
+    SizeLimit,
 };
 
 /// The protocol that is spoken.
@@ -36,6 +38,31 @@ pub enum Auth {
     Optional,
     /// Needed before MAIL.
     Required,
+}
+
+/// To whom an extension is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offer {
+    /// To nobody.
+    #[default]
+    Nobody,
+    /// To whoever has authenticated. EHLO tells of it where AUTH is offered too, since clients do
+    /// not ask again after it.
+    Authenticated,
+    /// To anybody.
+    Anybody,
+}
+
+/// The extensions by which a client asks something of the queue. By default none is offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extensions {
+    /// FUTURERELEASE (RFC 4865), for whoever has authenticated: the longest hold. At least a
+    /// second, or it is not offered; what is beyond nine digits of seconds is cut off.
+    pub future_release: Option<Duration>,
+    /// DELIVERBY (RFC 2852), without a least time.
+    pub deliver_by: Offer,
+    /// MT-PRIORITY (RFC 6710), without a profile: all of -9 to 9 are told apart.
+    pub mt_priority: Offer,
 }
 
 /// The bounds of a session. None of them can be left out.
@@ -99,6 +126,8 @@ pub struct ServerConfig {
     pub mechanisms: Vec<String>,
     /// How long to wait with the greeting, to see who talks too early. Default none.
     pub greet_delay: Duration,
+    /// What may be asked of the queue.
+    pub extensions: Extensions,
     /// The bounds.
     pub limits: Limits,
 }
@@ -112,6 +141,7 @@ impl Default for ServerConfig {
             auth: Auth::default(),
             mechanisms: Vec::new(),
             greet_delay: Duration::ZERO,
+            extensions: Extensions::default(),
             limits: Limits::default(),
         }
     }
@@ -124,10 +154,27 @@ impl ServerConfig {
         self.limits.line.max(auth)
     }
 
-    /// What is offered over a channel of this kind, to a peer that may or may not be
+    /// The longest hold in seconds, as FUTURERELEASE tells it: at most nine digits.
+    pub(super) fn longest_hold(&self) -> Option<u32> {
+        let seconds = self.extensions.future_release?.as_secs().min(999_999_999);
+        u32::try_from(seconds).ok().filter(|&seconds| seconds > 0)
+    }
+
+    /// What is offered at `now` over a channel of this kind, to a peer that may or may not be
     /// authenticated already.
-    pub(super) fn capabilities(&self, encrypted: bool, authenticated: bool) -> Capabilities {
+    pub(super) fn capabilities(
+        &self,
+        encrypted: bool,
+        authenticated: bool,
+        now: Timestamp,
+    ) -> Capabilities {
         let offers_auth = encrypted && !authenticated;
+        let known = authenticated || offers_auth && !self.mechanisms.is_empty();
+        let offered = |offer: Offer| match offer {
+            Offer::Nobody => false,
+            Offer::Authenticated => known,
+            Offer::Anybody => true,
+        };
         Capabilities {
             pipelining: true,
             size: Some(SizeLimit::Octets(self.limits.message)),
@@ -143,8 +190,19 @@ impl ServerConfig {
                 rcpt_max: Some(self.limits.recipients),
                 rcpt_domain_max: None,
             }),
+            future_release: self.longest_hold().filter(|_| known).map(|longest| FutureRelease {
+                longest,
+                latest: whole_seconds(now).after(Duration::from_secs(longest.into())),
+            }),
+            deliver_by: offered(self.extensions.deliver_by).then_some(0),
+            mt_priority: offered(self.extensions.mt_priority).then(String::new),
             auth: if offers_auth { self.mechanisms.clone() } else { Vec::new() },
             ..Capabilities::default()
         }
     }
+}
+
+/// Without a fraction, which RFC 4865 has no use for.
+fn whole_seconds(moment: Timestamp) -> Timestamp {
+    Timestamp::from_millis(moment.as_millis().div_euclid(1_000).saturating_mul(1_000))
 }

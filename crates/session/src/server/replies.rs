@@ -48,6 +48,11 @@ pub(super) fn parameter_not_offered(name: &str) -> Rejection {
     code(RejectCode::C555, Status::BAD_ARGUMENTS, &format!("parameter {name} is not offered"))
 }
 
+/// A parameter that is well-formed and asks for what cannot be.
+pub(super) fn impossible(text: &str) -> Rejection {
+    code(RejectCode::C501, Status::BAD_ARGUMENTS, text)
+}
+
 pub(super) fn utf8_address() -> Rejection {
     code(RejectCode::C553, Status::UTF8_ADDRESS, "an internationalized address needs SMTPUTF8")
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use merpati_types::{RejectCode, Rejection, Status};
+use merpati_types::{RejectCode, Rejection, Status, Timestamp};
 
 use super::{
     Action, Auth, Channel, Protocol, Question, ServerConfig, Session, Start, StartTls, Verdict,
@@ -24,7 +24,8 @@ struct Driver {
 impl Driver {
     fn new(config: ServerConfig, channel: Channel) -> Self {
         let now = Instant::now();
-        let start = Start { channel, xclient: XclientRight::Refused };
+        let time = Timestamp::from_millis(0);
+        let start = Start { channel, xclient: XclientRight::Refused, time };
         let session = Session::new(now, Arc::new(config), start);
         let mut driver =
             Self { session, now, said: String::new(), body: vec![], kept: vec![], closed: false };
@@ -264,7 +265,8 @@ fn what_can_be_worked_off_at_once_is_not_waiting() {
 
     // While the machine is blocked they do wait.
     let now = Instant::now();
-    let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused };
+    let time = Timestamp::from_millis(0);
+    let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused, time };
     let mut session = Session::new(now, Arc::new(config()), start);
     assert!(matches!(session.poll_action(), Action::Ask(Question::Connect { .. })));
     session.handle_bytes(now, &[b'x'; 128 * 1024]);

@@ -4,9 +4,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use merpati_session::server::{
-    Auth, Channel, Protocol, ServerConfig, Start, StartTls, XclientRight,
+    Auth, Channel, Offer, Protocol, ServerConfig, Start, StartTls, XclientRight,
 };
-use merpati_types::{RejectCode, Rejection, Status};
+use merpati_types::{RejectCode, Rejection, Status, Timestamp};
 
 use super::text::matches;
 
@@ -61,7 +61,8 @@ impl Profile {
 
 /// `set NAME VALUE`: one of `line`, `size`, `recipients`, `transactions`, `errors`,
 /// `refused-recipients`, `pipelined` (numbers), `idle`, `body`, `session`, `greet-delay` (as
-/// `5s`, `3m`, `1h`), `tls` (`none`, `offered`, `required`, `implicit`), `auth` (`optional`,
+/// `5s`, `3m`, `1h`), `future-release` (a time, the longest hold), `deliver-by`, `mt-priority`
+/// (`nobody`, `authenticated`, `anybody`), `tls` (`none`, `offered`, `required`, `implicit`), `auth` (`optional`,
 /// `required`, `none`), `xclient` (`granted`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -90,7 +91,11 @@ pub struct Setup {
 
 impl Setup {
     pub(super) fn new(profile: Profile) -> Self {
-        let start = Start { channel: Channel::Plain, xclient: XclientRight::Refused };
+        let start = Start {
+            channel: Channel::Plain,
+            xclient: XclientRight::Refused,
+            time: Timestamp::from_millis(1_795_420_800_000),
+        };
         Self { profile, config: profile.config(), start, rules: Vec::new(), changed: false }
     }
 
@@ -126,6 +131,9 @@ impl Setup {
             "body" => limits.body = duration(value)?,
             "session" => limits.session = duration(value)?,
             "greet-delay" => self.config.greet_delay = duration(value)?,
+            "future-release" => self.config.extensions.future_release = Some(duration(value)?),
+            "deliver-by" => self.config.extensions.deliver_by = offer(value)?,
+            "mt-priority" => self.config.extensions.mt_priority = offer(value)?,
             "tls" => {
                 (self.config.starttls, self.start.channel) = match value {
                     "none" => (StartTls::Absent, Channel::Plain),
@@ -191,6 +199,15 @@ impl Setup {
             _ => Ruled::Reject(Rejection::permanent(Status::POLICY, "relay access denied")),
         }
     }
+}
+
+fn offer(text: &str) -> Result<Offer, SettingError> {
+    Ok(match text {
+        "nobody" => Offer::Nobody,
+        "authenticated" => Offer::Authenticated,
+        "anybody" => Offer::Anybody,
+        _ => return Err(SettingError("an extension is for nobody, authenticated or anybody")),
+    })
 }
 
 fn number<N: FromStr>(text: &str) -> Result<N, SettingError> {

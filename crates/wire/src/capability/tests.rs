@@ -41,14 +41,27 @@ fn keywords() {
         "HELP",
         "ETRN",
         "VRFY",
-        "MT-PRIORITY STANAG4406",
+        "FUTURERELEASE 604800 2026-11-30T08:00:00Z",
+        "DELIVERBY",
         "DELIVERBY 240",
-        "FUTURERELEASE 1 2",
+        "MT-PRIORITY",
+        "MT-PRIORITY STANAG4406",
     ] {
         check(&[keyword], &[keyword]);
     }
     check(&["pipelining", "8bitMime", "starttls"], &["PIPELINING", "8BITMIME", "STARTTLS"]);
-    check(&["xclient name", "deliverby 240"], &["XCLIENT NAME", "DELIVERBY 240"]);
+    check(&["deliverby 240", "xclient name"], &["DELIVERBY 240", "XCLIENT NAME"]);
+    check(&["DELIVERBY 0", "DELIVERBY"], &["DELIVERBY"]);
+    for malformed in [
+        "FUTURERELEASE",
+        "FUTURERELEASE 604800",
+        "FUTURERELEASE 1 2",
+        "FUTURERELEASE 0 2026-11-30T08:00:00Z",
+        "FUTURERELEASE 1000000000 2026-11-30T08:00:00Z",
+        "DELIVERBY -1",
+    ] {
+        check(&[malformed], &[]);
+    }
     check(&["X-FOO  a   b"], &["X-FOO a b"]);
     check(&["DSN", "DSN", "PIPELINING extra"], &["PIPELINING", "DSN"]);
 }

@@ -11,18 +11,19 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use merpati_plugin::deliver::{
     AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover,
 };
-use merpati_plugin::spool::Parcel;
+use merpati_plugin::spool::{DeliverBy, NewMessage, Parcel};
 use merpati_plugin::{Deliverer, Job, ResolveError, Resolver, async_trait};
 use merpati_route::{
     AddressAnswer, Hop, Mx, MxAnswer, NoRoute, OwnNames, Plan, addresses_in_order, mx_candidates,
 };
 use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
-use merpati_types::{Domain, Host, Recipient, Severity, Status};
+use merpati_types::{Domain, Host, Recipient, Severity, Status, Timestamp};
+use merpati_wire::{By, Priority};
 use tokio::sync::Semaphore;
 
 pub use connection::Credentials;
@@ -418,7 +419,11 @@ enum Round {
 }
 
 fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
-    let envelope = &job.parcel.info.message.envelope;
+    let NewMessage { envelope, attributes, .. } = &job.parcel.info.message;
+    let time_left = |by: &DeliverBy| {
+        let left = by.at.as_millis().saturating_sub(time_of_day().as_millis());
+        By::new(left.div_euclid(1_000), by.mode, by.trace)
+    };
     Outgoing {
         sender: envelope.sender.clone(),
         recipients,
@@ -426,8 +431,15 @@ fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
         smtputf8: envelope.smtputf8,
         ret: envelope.ret,
         envid: envelope.envid.clone(),
+        by: attributes.deliver_by.as_ref().map(time_left),
+        priority: Priority::new(attributes.priority).unwrap_or_default(),
         size: job.message.size(),
     }
+}
+
+fn time_of_day() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -320,7 +320,7 @@ impl Client {
     /// # Errors
     /// [`Mismatch`], when the server lacks what the message needs; nothing is sent then.
     pub fn begin(&mut self, now: Instant, outgoing: Outgoing) -> Result<(), Mismatch> {
-        outgoing.check(&self.offered)?;
+        outgoing.check(&self.offered, self.config.protocol)?;
         self.heard = now;
         let recipients = outgoing.recipients.len();
         let mail = outgoing.mail(&self.offered);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use merpati_types::{BodyType, Mailbox, Recipient, ReversePath};
+use merpati_types::{BodyType, ByMode, Mailbox, Recipient, ReversePath};
+use merpati_wire::{By, Priority};
 
 use super::{
     Channel, Client, ClientAction, ClientConfig, Event, Mismatch, Outcome, Outgoing, Protocol, Tls,
@@ -22,6 +23,8 @@ fn outgoing(recipients: &[&str], body: &'static [u8]) -> Outgoing {
         smtputf8: false,
         ret: None,
         envid: None,
+        by: None,
+        priority: Priority::default(),
         size: body.len() as u64,
     }
 }
@@ -224,6 +227,30 @@ fn what_the_server_lacks_is_known_before_anything_is_sent() {
     check_lack(utf8, PIPE, Mismatch::Utf8Address);
     let small = ("EHLO client.test\r\n", "250-mx.test\r\n250 SIZE 9\r\n");
     check_lack(Outgoing { size: 10, ..plain }, small, Mismatch::TooBig);
+}
+
+#[test]
+fn deadlines_and_priorities_are_passed_on_where_they_are_known() {
+    let all = "250-mx.test\r\n250-DELIVERBY 60\r\n250 MT-PRIORITY\r\n";
+    let short = || Some(By::new(59, ByMode::Return, false));
+    let told = ["ready", "-550 Mail"];
+    for (by, priority, offered, expected, told) in [
+        (None, 0, all, "\r\n", &told[..]),
+        (None, -3, all, " MT-PRIORITY=-3\r\n", &told),
+        (Some(By::new(60, ByMode::Return, true)), 4, all, " BY=60;RT MT-PRIORITY=4\r\n", &told),
+        (Some(By::new(-9, ByMode::Notify, false)), 0, all, " BY=-9;N\r\n", &told),
+        (Some(By::new(60, ByMode::Notify, false)), 4, "250 mx.test\r\n", "\r\n", &told),
+        (short(), 0, all, "", &["ready", "the message cannot be there in time"]),
+        (short(), 0, "250 mx.test\r\n", "", &["ready", "the server keeps no deadlines"]),
+    ] {
+        let priority = Priority::new(priority).unwrap();
+        let mail = Outgoing { by, priority, ..outgoing(&["b@mx.test"], b"x") };
+        let line = format!("MAIL FROM:<a@client.test>{expected}");
+        let hello = ("EHLO client.test\r\n", offered);
+        let script = [GREET, hello, (line.as_str(), "550 no\r\n")];
+        let script = if expected.is_empty() { &script[..2] } else { &script[..] };
+        check(&config(), Some((mail, b"x")), script, told);
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! A message to be sent, and what became of it.
 
 use merpati_types::{
-    BodyType, Envid, ForwardPath, Host, LocalPart, Mailbox, Recipient, Reply, Ret, ReversePath,
+    BodyType, ByMode, Envid, ForwardPath, Host, LocalPart, Mailbox, Recipient, Reply, Ret,
+    ReversePath,
 };
-use merpati_wire::{Capabilities, Command, MailParams, RcptParams, SizeLimit};
+use merpati_wire::{By, Capabilities, Command, MailParams, Priority, RcptParams, SizeLimit};
+
+use super::config::Protocol;
 
 /// A message on its way out.
 #[derive(Clone, Debug)]
@@ -20,6 +23,11 @@ pub struct Outgoing {
     pub ret: Option<Ret>,
     /// ENVID=, passed on where DSN is offered.
     pub envid: Option<Envid>,
+    /// BY= (RFC 2852), with the time that is left, passed on where DELIVERBY is offered. Mail that
+    /// is to come back if it is late goes to no server without it: nobody would see to that there.
+    pub by: Option<By>,
+    /// MT-PRIORITY= (RFC 6710), passed on where it is offered, unless it is the normal 0.
+    pub priority: Priority,
     /// The exact length of the message, in octets: where the server takes BDAT, it is announced.
     pub size: u64,
 }
@@ -37,6 +45,12 @@ pub enum Mismatch {
     /// It lacks SMTPUTF8, and the message was sent with it: 5.6.9.
     #[error("the server does not take internationalized headers")]
     Utf8Header,
+    /// It lacks DELIVERBY, and the message is to come back if it is late: 5.3.3.
+    #[error("the server keeps no deadlines")]
+    Deadline,
+    /// The time that is left is less than it needs, or none: 5.4.7.
+    #[error("the message cannot be there in time")]
+    TooLate,
     /// The message is larger than it takes: 5.3.4.
     #[error("the message is larger than the server takes")]
     TooBig,
@@ -80,7 +94,7 @@ pub(super) enum Fate {
 }
 
 impl Outgoing {
-    pub(super) fn check(&self, offered: &Capabilities) -> Result<(), Mismatch> {
+    pub(super) fn check(&self, offered: &Capabilities, protocol: Protocol) -> Result<(), Mismatch> {
         match self.body {
             BodyType::SevenBit => {}
             BodyType::EightBitMime if offered.eight_bit_mime => {}
@@ -95,6 +109,17 @@ impl Outgoing {
             } else {
                 Mismatch::Utf8Address
             });
+        }
+        if let Some(By { seconds, mode: ByMode::Return, .. }) = self.by {
+            let least = match offered.deliver_by {
+                Some(least) => least,
+                // Over LMTP the mail is there, not on its way.
+                None if protocol == Protocol::Lmtp => 0,
+                None => return Err(Mismatch::Deadline),
+            };
+            if seconds <= 0 || i64::from(seconds) < i64::from(least) {
+                return Err(Mismatch::TooLate);
+            }
         }
         match offered.size {
             Some(SizeLimit::Octets(limit)) if self.size > limit => Err(Mismatch::TooBig),
@@ -114,6 +139,9 @@ impl Outgoing {
             smtputf8: self.smtputf8,
             ret: self.ret.filter(|_| offered.dsn),
             envid: self.envid.clone().filter(|_| offered.dsn),
+            by: self.by.filter(|_| offered.deliver_by.is_some()),
+            priority: Some(self.priority)
+                .filter(|priority| offered.mt_priority.is_some() && priority.value() != 0),
             ..MailParams::default()
         };
         Command::Mail { path, params }

@@ -221,6 +221,12 @@ impl Maintenance {
             self.inner.core().state.written(&slice, soon, resident);
             self.inner.room.notify_waiters();
         }
+        // Even if there was nothing to write: what came and went before this checkpoint is not
+        // replayed after it, so its end must be on the disk.
+        if let Err(error) = self.inner.journal.flush().wait() {
+            tracing::warn!(%error, "no checkpoint: the journal cannot be synced");
+            return Ok(());
+        }
         index.write_repeats(&repeats)?;
         let last_id = self.inner.last_id.load(Ordering::Relaxed);
         let from = {

@@ -90,6 +90,11 @@ pub fn full_disk() -> Result<Told> {
 
 /// The file system goes read-only as kernels do it after an error, and is mended.
 ///
+/// The relay is started again once it is: `mount -o remount,ro` is refused while a file is open
+/// for writing, and what went read-only by an error cannot be mounted for writing again before it
+/// was taken out and checked. A disk that works again under a running server is simulated in the
+/// tests of the journal.
+///
 /// # Errors
 /// Something that was acknowledged is lost.
 pub fn read_only() -> Result<Told> {
@@ -118,7 +123,8 @@ pub fn read_only() -> Result<Told> {
     ensure!(small.send()? == 250, "no mail is taken afterwards");
     small.all_arrived("afterwards")?;
     Ok(format!(
-        "read-only file system: 20 of 20 answered with 451 or 452; {} acknowledged, 0 lost",
+        "read-only file system: 20 of 20 answered with 451 or 452; mended, and the relay started \
+         again; {} acknowledged, 0 lost",
         small.sent.len()
     ))
 }

@@ -305,6 +305,24 @@ fn mail_parameters() {
         (b"MAIL FROM:<a@b.test> REQUIRETLS", "="),
         (b"MAIL FROM:<a@b.test> REQUIRETLS=1", "!bad REQUIRETLS"),
         (b"MAIL FROM:<> SIZE=1 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=x AUTH=<> REQUIRETLS", "="),
+        (b"MAIL FROM:<a@b.test> x-foo", "!unknown X-FOO"),
+        (b"MAIL FROM:<a@b.test> NOTIFY=NEVER", "!unknown NOTIFY"),
+        (b"MAIL FROM:<a@b.test> FOO=1 SIZE=x", "!unknown FOO"),
+        (b"MAIL FROM:<a@b.test> SIZE=x FOO=1", "!bad SIZE"),
+        (b"MAIL FROM:<a@b.test> =x", "!syntax"),
+        (b"MAIL FROM:<a@b.test> -x", "!syntax"),
+        (b"MAIL FROM:<a@b.test> a_b=1", "!syntax"),
+        (b"MAIL FROM:<a@b.test> SIZE=1\tBODY=7BIT", "!bad SIZE"),
+        (b"MAIL FROM:<a@b.test> \xd0\xbf", "!syntax"),
+    ]);
+    let envid = |length| format!("MAIL FROM:<a@b.test> ENVID={}", "x".repeat(length));
+    assert_eq!(read(envid(100).as_bytes()), envid(100));
+    assert_eq!(read(envid(101).as_bytes()), "!bad ENVID");
+}
+
+#[test]
+fn parameters_of_when_and_how_urgent() {
+    check(&[
         (b"MAIL FROM:<a@b.test> HOLDFOR=30", "="),
         (b"MAIL FROM:<a@b.test> HOLDFOR=0", "!bad HOLDFOR"),
         (b"MAIL FROM:<a@b.test> HOLDFOR", "!bad HOLDFOR"),
@@ -321,19 +339,7 @@ fn mail_parameters() {
         (b"MAIL FROM:<a@b.test> MT-PRIORITY=10", "!bad MT-PRIORITY"),
         (b"MAIL FROM:<a@b.test> MT-PRIORITY", "!bad MT-PRIORITY"),
         (b"MAIL FROM:<a@b.test> HOLDFOR=30 BY=60;RT MT-PRIORITY=3", "="),
-        (b"MAIL FROM:<a@b.test> x-foo", "!unknown X-FOO"),
-        (b"MAIL FROM:<a@b.test> NOTIFY=NEVER", "!unknown NOTIFY"),
-        (b"MAIL FROM:<a@b.test> FOO=1 SIZE=x", "!unknown FOO"),
-        (b"MAIL FROM:<a@b.test> SIZE=x FOO=1", "!bad SIZE"),
-        (b"MAIL FROM:<a@b.test> =x", "!syntax"),
-        (b"MAIL FROM:<a@b.test> -x", "!syntax"),
-        (b"MAIL FROM:<a@b.test> a_b=1", "!syntax"),
-        (b"MAIL FROM:<a@b.test> SIZE=1\tBODY=7BIT", "!bad SIZE"),
-        (b"MAIL FROM:<a@b.test> \xd0\xbf", "!syntax"),
     ]);
-    let envid = |length| format!("MAIL FROM:<a@b.test> ENVID={}", "x".repeat(length));
-    assert_eq!(read(envid(100).as_bytes()), envid(100));
-    assert_eq!(read(envid(101).as_bytes()), "!bad ENVID");
 }
 
 #[test]

@@ -68,6 +68,9 @@ impl fmt::Display for Found {
 /// What the clients have in common.
 struct Senders<'a> {
     demo: &'a Mutex<Demo>,
+    /// Whom it goes against: part of each message's name, since what was sent before and never
+    /// heard of would be taken for a repetition.
+    role: &'a str,
     extent: Extent,
     next: AtomicUsize,
     broken: AtomicUsize,
@@ -87,6 +90,7 @@ pub fn run(demo: Demo, role: &str, extent: Extent) -> Result<(Demo, Found)> {
     let demo = Mutex::new(demo);
     let senders = Senders {
         demo: &demo,
+        role,
         extent,
         next: AtomicUsize::new(0),
         broken: AtomicUsize::new(0),
@@ -127,7 +131,7 @@ impl Senders<'_> {
                 if self.failed.load(Ordering::Relaxed) {
                     return;
                 }
-                let name = format!("{number}-{attempt}");
+                let name = format!("{}-{number}-{attempt}", self.role);
                 match self.send_one(&mut client, &name) {
                     Ok(()) => {
                         let acknowledged = self.acknowledged.lock();

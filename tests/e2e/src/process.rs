@@ -57,10 +57,13 @@ pub fn wait_for_end(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whether process `pid` runs; one that has ended and was not waited for does not.
+/// Whether process `pid` runs; one that has ended and was not waited for does not. Its first
+/// thread may end before others, which have its sockets for a while yet.
 #[must_use]
 pub fn runs(pid: u32) -> bool {
-    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| state != "Z"))
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let ended = |state: &String| state == "Z" && threads() <= 1;
+    stat(pid).is_some_and(|fields| fields.first().is_some_and(|state| !ended(state)))
 }
 
 /// What `pid` has used of the processors so far, in its own code and in the kernel for it, in

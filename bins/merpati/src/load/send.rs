@@ -45,13 +45,17 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
     };
     LocalSet::new()
         .run_until(async {
-            let idle = open_idle(&dial, args.idle as usize).await?;
+            let idle = open(&dial, args.idle as usize).await?;
             if args.hold {
                 println!("{}", serde_json::json!({ "idle": idle.len() }));
                 let mut nothing = Vec::new();
                 tokio::io::stdin().read_to_end(&mut nothing).await?;
                 return Ok(());
             }
+            let connections = u64::from(args.connections).min(messages);
+            // Connections that are kept are no part of what a message takes.
+            let kept = if args.new_connections { 0 } else { connections as usize };
+            let kept = open(&dial, kept).await?;
             let begun = Instant::now();
             let run = Rc::new(Run {
                 dial,
@@ -65,9 +69,11 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
                 figures: RefCell::new(Figures::new(!args.reused_ids)),
                 failed: Cell::new(0),
             });
-            let connections = u64::from(args.connections).min(messages);
-            let tasks: Vec<_> =
-                (0..connections).map(|_| tokio::task::spawn_local(work(run.clone()))).collect();
+            let clients = kept.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+            let tasks: Vec<_> = clients
+                .take(connections as usize)
+                .map(|client| tokio::task::spawn_local(work(run.clone(), client)))
+                .collect();
             for task in tasks {
                 task.await??;
             }
@@ -129,7 +135,8 @@ fn tls(args: &SendArgs) -> anyhow::Result<rustls::ClientConfig> {
     })
 }
 
-async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
+/// Opens so many connections.
+async fn open(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
     let mut open = Vec::with_capacity(count);
     while open.len() < count {
         let step = OPENING.min(count - open.len());
@@ -138,7 +145,7 @@ async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
             match client {
                 Ok(client) => open.push(client),
                 Err(failure) => {
-                    bail!("after {} idle connections: {}", open.len(), failure.text())
+                    bail!("after {} connections: {}", open.len(), failure.text())
                 }
             }
         }
@@ -147,12 +154,11 @@ async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
 }
 
 /// One connection's work, or one after another's.
-async fn work(run: Rc<Run>) -> anyhow::Result<()> {
-    let mut client: Option<Client> = None;
+async fn work(run: Rc<Run>, mut client: Option<Client>) -> anyhow::Result<()> {
     while let Some((number, mut from)) = run.take().await {
         let message = run.template.message(number);
         if run.rate.is_none() && client.is_none() && !run.new_connections {
-            // A connection that is kept is not part of what a message takes.
+            // One that was lost is opened anew before the next message's time begins.
             client = run.connect().await?;
             from = Instant::now();
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use futures_util::future::join_all;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::AsyncReadExt as _;
@@ -45,7 +46,7 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
     };
     LocalSet::new()
         .run_until(async {
-            let idle = open(&dial, args.idle as usize).await?;
+            let idle = open_idle(&dial, args.idle as usize).await?;
             if args.hold {
                 println!("{}", serde_json::json!({ "idle": idle.len() }));
                 let mut nothing = Vec::new();
@@ -53,9 +54,10 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
                 return Ok(());
             }
             let connections = u64::from(args.connections).min(messages);
-            // Connections that are kept are no part of what a message takes.
-            let kept = if args.new_connections { 0 } else { connections as usize };
-            let kept = open(&dial, kept).await?;
+            // Connections that are kept are no part of what a message takes. One that does not
+            // open now is tried again at its turn.
+            let kept = if args.new_connections { 0 } else { connections };
+            let kept = join_all((0..kept).map(|_| Client::connect(&dial))).await;
             let begun = Instant::now();
             let run = Rc::new(Run {
                 dial,
@@ -69,7 +71,7 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
                 figures: RefCell::new(Figures::new(!args.reused_ids)),
                 failed: Cell::new(0),
             });
-            let clients = kept.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+            let clients = kept.into_iter().map(Result::ok).chain(std::iter::repeat_with(|| None));
             let tasks: Vec<_> = clients
                 .take(connections as usize)
                 .map(|client| tokio::task::spawn_local(work(run.clone(), client)))
@@ -135,17 +137,16 @@ fn tls(args: &SendArgs) -> anyhow::Result<rustls::ClientConfig> {
     })
 }
 
-/// Opens so many connections.
-async fn open(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
+async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
     let mut open = Vec::with_capacity(count);
     while open.len() < count {
         let step = OPENING.min(count - open.len());
         let opening = (0..step).map(|_| Client::connect(dial));
-        for client in futures_util::future::join_all(opening).await {
+        for client in join_all(opening).await {
             match client {
                 Ok(client) => open.push(client),
                 Err(failure) => {
-                    bail!("after {} connections: {}", open.len(), failure.text())
+                    bail!("after {} idle connections: {}", open.len(), failure.text())
                 }
             }
         }

@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use crate::workspace::Workspace;
 
 /// The packages with a campaign of crash tests.
-const PACKAGES: [&str; 2] = ["merpati-journal", "merpati-spool"];
+const PACKAGES: [&str; 3] = ["merpati-journal", "merpati-ledger", "merpati-spool"];
 
 /// How the lines of a campaign begin.
 const LINE: &str = "crash: ";
@@ -51,7 +51,7 @@ impl Plant {
     /// Who can notice it: the journal knows no index.
     fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::TrustIndex => &PACKAGES[1..],
+            Self::TrustIndex => &PACKAGES[2..],
             Self::NoSync | Self::EarlyReply => &PACKAGES,
         }
     }

@@ -1,13 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod action;
+mod batv;
 mod encode;
+mod mac;
 mod report;
+mod srs;
 mod status;
 mod text;
+mod verp;
 mod wording;
 
 pub use action::{Action, wanted};
+pub use batv::{Batv, BatvError, BatvKey, BatvSignError};
+pub use mac::Keyring;
 pub use report::{About, OriginalMessage, Report, ReportedRecipient};
+pub use srs::{Srs, SrsForwardError, SrsOptions, SrsReverseError, SrsSeparator};
 pub use status::{DeliveryStatus, RecipientStatus, StatusPartError, Typed};
+pub use verp::{Verp, VerpDelimiters, VerpError};
 pub use wording::{News, Wording};

@@ -16,7 +16,7 @@ use crate::body::Budget;
 use crate::core::Core;
 use crate::maintain::Maintenance;
 use crate::repeats::Repeats;
-use crate::spool::{DiskSpool, Inner, now_millis};
+use crate::spool::{DiskSpool, Inner, id_base, now_millis};
 use crate::whole::Whole;
 
 /// How the spool uses disk and memory.
@@ -157,6 +157,7 @@ pub(crate) fn open_on(places: Places, options: Options) -> Result<DiskSpool, Ope
         whole: Whole::default(),
         closed: AtomicBool::new(false),
         last_id: AtomicU64::new(last_id),
+        id_base: id_base(),
         damaged: AtomicU64::new(0),
         work,
         core: Mutex::new(core),

@@ -1,5 +1,6 @@
 //! The spool itself: what the server and the queue runner call.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) room: Notify,
     pub(crate) closed: AtomicBool,
     pub(crate) last_id: AtomicU64,
+    /// Where ids begin within a millisecond.
+    pub(crate) id_base: u64,
     /// Places that could not be read since the start.
     pub(crate) damaged: AtomicU64,
     pub(crate) index: Mutex<IndexState>,
@@ -133,7 +136,7 @@ impl Inner {
 
     /// A message id that was never given out before.
     pub(crate) fn next_id(&self) -> MessageId {
-        let fresh = now_millis() << 20;
+        let fresh = (now_millis() << ID_BITS) | self.id_base;
         let next = |last: u64| fresh.max(last + 1);
         let last = self
             .last_id
@@ -558,6 +561,15 @@ fn read_error(id: MessageId, error: ReadError) -> SpoolError {
         ReadError::Io(error) => spool_error(error),
         error => corrupt(id, error.to_string()),
     }
+}
+
+/// Bits of a message id below its millisecond.
+const ID_BITS: u32 = 20;
+
+/// Where ids begin within a millisecond, elsewhere with each start: ids of messages that never came
+/// to be are not on the disk, and the clock may say again what it said before.
+pub(crate) fn id_base() -> u64 {
+    RandomState::new().hash_one(std::process::id()) >> (u64::BITS - ID_BITS)
 }
 
 pub(crate) fn now_millis() -> u64 {

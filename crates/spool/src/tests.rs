@@ -12,6 +12,7 @@ use crate::open::{OpenIndex, Options, Places, Report, open_on};
 use crate::spool::DiskSpool;
 
 mod crash;
+mod ids;
 mod space;
 
 /// A part of a simulated disk, told apart by the beginning of its names.

@@ -2,6 +2,7 @@
 
 mod action;
 mod batv;
+mod classify;
 mod encode;
 mod mac;
 mod report;
@@ -13,6 +14,9 @@ mod wording;
 
 pub use action::{Action, wanted};
 pub use batv::{Batv, BatvError, BatvKey, BatvSignError};
+pub use classify::{
+    BounceClass, BounceClassError, ClassRules, Classifier, RuleError, RuleFault, Symptom,
+};
 pub use mac::Keyring;
 pub use report::{About, OriginalMessage, Report, ReportedRecipient};
 pub use srs::{Srs, SrsForwardError, SrsOptions, SrsReverseError, SrsSeparator};

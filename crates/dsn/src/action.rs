@@ -1,6 +1,6 @@
 //! What a report says, and who wants to hear it.
 
-use merpati_types::{Notify, Ret};
+use merpati_types::{Class, EnhancedStatus, Notify, Ret, Severity, Status};
 
 /// The Action field (RFC 3464 §2.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,24 @@ impl Action {
         [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed, Self::Expanded]
             .into_iter()
             .find(|action| action.name().eq_ignore_ascii_case(name))
+    }
+
+    /// What a status without an action means.
+    pub(crate) fn of(status: EnhancedStatus) -> Self {
+        match status.class {
+            Class::Success => Self::Delivered,
+            Class::Transient => Self::Delayed,
+            Class::Permanent => Self::Failed,
+        }
+    }
+
+    /// The status of an action of which no more is known.
+    pub(crate) fn undefined(self) -> EnhancedStatus {
+        match self {
+            Self::Failed => Status::UNDEFINED.with(Severity::Permanent),
+            Self::Delayed => Status::UNDEFINED.with(Severity::Transient),
+            Self::Delivered | Self::Relayed | Self::Expanded => Status::UNDEFINED.success(),
+        }
     }
 }
 

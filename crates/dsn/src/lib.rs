@@ -5,6 +5,8 @@ mod batv;
 mod classify;
 mod encode;
 mod mac;
+mod mime;
+mod received;
 mod report;
 mod srs;
 mod status;
@@ -18,6 +20,9 @@ pub use classify::{
     BounceClass, BounceClassError, ClassRules, Classifier, RuleError, RuleFault, Symptom,
 };
 pub use mac::Keyring;
+pub use received::{
+    DeliveryReport, FeedbackKind, FeedbackReport, ReadReportError, ReceivedReport, Returned,
+};
 pub use report::{About, OriginalMessage, Report, ReportedRecipient};
 pub use srs::{Srs, SrsForwardError, SrsOptions, SrsReverseError, SrsSeparator};
 pub use status::{DeliveryStatus, RecipientStatus, StatusPartError, Typed};

@@ -1,8 +1,9 @@
 //! Reading the machine's part of a report: ours, and those of others.
 
-use merpati_types::EnhancedStatus;
+use merpati_types::{EnhancedStatus, Mailbox};
 
 use crate::action::Action;
+use crate::classify::Symptom;
 use crate::text::unescape;
 
 /// The largest part that is read, in octets.
@@ -19,8 +20,8 @@ const RECIPIENT_LIMIT: usize = 10_000;
 pub struct DeliveryStatus {
     /// Original-Envelope-Id.
     pub envid: Option<String>,
-    /// Reporting-MTA.
-    pub reporting_mta: Typed,
+    /// Reporting-MTA. There is always one in a part that keeps the rules.
+    pub reporting_mta: Option<Typed>,
     /// Received-From-MTA.
     pub received_from: Option<Typed>,
     /// Arrival-Date.
@@ -116,8 +117,35 @@ impl DeliveryStatus {
         }
         Ok(Self {
             envid: message.text("Original-Envelope-Id"),
-            reporting_mta: message.required("Reporting-MTA", Typed::parse)?,
+            reporting_mta: Some(message.required("Reporting-MTA", Typed::parse)?),
             received_from: message.optional("Received-From-MTA", Typed::parse)?,
+            arrived: message.text("Arrival-Date"),
+            recipients,
+        })
+    }
+
+    /// Reads a part that may break the rules: lines that are no fields are skipped, and so are
+    /// recipients without an address, or of whom nothing is said. What can be told from the rest
+    /// is filled in: an action from the status, a status from the diagnostic or the action.
+    ///
+    /// # Errors
+    /// [`StatusPartError::TooLarge`], or [`StatusPartError::NoRecipient`] if nothing is left.
+    pub fn parse_leniently(part: &[u8]) -> Result<Self, StatusPartError> {
+        if part.len() > PART_LIMIT {
+            return Err(StatusPartError::TooLarge { limit: PART_LIMIT, of: "octets" });
+        }
+        let groups = groups_leniently(&String::from_utf8_lossy(part));
+        // Some have no group of the message, and some no empty line after it.
+        let recipients: Vec<_> = groups.iter().filter_map(RecipientStatus::of_lenient).collect();
+        if recipients.is_empty() {
+            return Err(StatusPartError::NoRecipient);
+        }
+        let message = Group::joined(groups);
+        let typed = |name| message.text(name).map(|text| Typed::lenient(&text, "dns"));
+        Ok(Self {
+            envid: message.text("Original-Envelope-Id"),
+            reporting_mta: typed("Reporting-MTA"),
+            received_from: typed("Received-From-MTA"),
             arrived: message.text("Arrival-Date"),
             recipients,
         })
@@ -125,6 +153,46 @@ impl DeliveryStatus {
 }
 
 impl RecipientStatus {
+    /// What [`crate::Classifier`] looks at.
+    #[must_use]
+    pub fn symptom(&self) -> Symptom<'_> {
+        let diagnostic = self.diagnostic.as_ref().map_or("", |typed| typed.value.as_str());
+        let symptom = Symptom::of(diagnostic);
+        Symptom { status: symptom.status.or(Some(self.status)), ..symptom }
+    }
+
+    /// The address of Final-Recipient, if it is one.
+    #[must_use]
+    pub fn mailbox(&self) -> Option<Mailbox> {
+        Mailbox::parse(self.address.value.trim_matches(['<', '>'])).ok()
+    }
+
+    fn of_lenient(group: &Group) -> Option<Self> {
+        let typed = |name, kind| group.text(name).map(|text| Typed::lenient(&text, kind));
+        let original = typed("Original-Recipient", "rfc822");
+        let address = typed("Final-Recipient", "rfc822").or_else(|| original.clone())?;
+        let diagnostic = typed("Diagnostic-Code", "x-unknown");
+        let action = group.text("Action").and_then(|text| Action::from_name(token(&text)));
+        let status = group.text("Status").and_then(|text| token(&text).parse().ok());
+        let said = || Symptom::of(&diagnostic.as_ref()?.value).status;
+        let (action, status) = match (action, status.or_else(said)) {
+            (Some(action), Some(status)) => (action, status),
+            (Some(action), None) => (action, action.undefined()),
+            (None, Some(status)) => (Action::of(status), status),
+            (None, None) => return None,
+        };
+        Some(Self {
+            original,
+            address,
+            action,
+            status,
+            remote_mta: typed("Remote-MTA", "dns"),
+            diagnostic,
+            last_attempt: group.text("Last-Attempt-Date"),
+            retry_until: group.text("Will-Retry-Until"),
+        })
+    }
+
     fn of(group: &Group) -> Result<Self, StatusPartError> {
         Ok(Self {
             original: group.optional("Original-Recipient", Typed::parse)?,
@@ -140,6 +208,12 @@ impl RecipientStatus {
 }
 
 impl Typed {
+    /// What has no type gets the one that is usual.
+    fn lenient(text: &str, usual: &str) -> Self {
+        let typed = Self::parse(text).filter(|typed| !typed.kind.contains(char::is_whitespace));
+        typed.unwrap_or_else(|| Self { kind: usual.to_owned(), value: text.trim().to_owned() })
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (kind, value) = text.split_once(';')?;
         let kind = kind.trim().to_ascii_lowercase();
@@ -161,12 +235,22 @@ fn token(text: &str) -> &str {
 
 /// Fields up to an empty line, unfolded.
 #[derive(Default)]
-struct Group(Vec<(String, String)>);
+pub(crate) struct Group(Vec<(String, String)>);
 
 impl Group {
-    fn text(&self, name: &str) -> Option<String> {
-        let field = self.0.iter().find(|(found, _)| found.eq_ignore_ascii_case(name))?;
-        Some(field.1.trim().to_owned())
+    /// The groups as one, in their order.
+    pub(crate) fn joined(groups: Vec<Self>) -> Self {
+        Self(groups.into_iter().flat_map(|group| group.0).collect())
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.texts(name).next()
+    }
+
+    /// All values of a field that may stand more than once.
+    pub(crate) fn texts(&self, name: &str) -> impl Iterator<Item = String> {
+        let fields = self.0.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name));
+        fields.map(|(_, value)| value.trim().to_owned())
     }
 
     fn optional<T>(
@@ -188,18 +272,35 @@ impl Group {
 }
 
 fn groups(text: &str) -> Result<Vec<Group>, StatusPartError> {
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups = Vec::new();
+    collect(text, &mut groups, |line| Err(StatusPartError::NoField { line }))?;
+    Ok(groups)
+}
+
+/// The groups; lines that are no fields are skipped, and recipients beyond the limit.
+pub(crate) fn groups_leniently(text: &str) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let _ = collect(text, &mut groups, |_| Ok(()));
+    groups
+}
+
+/// Asks `no_field`, with the number of the line, whether to go on after what is no field.
+fn collect(
+    text: &str,
+    groups: &mut Vec<Group>,
+    no_field: impl Fn(usize) -> Result<(), StatusPartError>,
+) -> Result<(), StatusPartError> {
     let mut is_open = false;
     // A part that has passed a file system may have lost its CRs.
     for (number, line) in text.lines().enumerate() {
-        let no_field = StatusPartError::NoField { line: number + 1 };
         if line.trim().is_empty() {
             is_open = false;
         } else if line.starts_with([' ', '\t']) {
-            let open = groups.last_mut().filter(|_| is_open).and_then(|group| group.0.last_mut());
-            open.ok_or(no_field)?.1.push_str(line);
-        } else {
-            let (name, value) = line.split_once(':').ok_or(no_field)?;
+            match groups.last_mut().filter(|_| is_open).and_then(|group| group.0.last_mut()) {
+                Some(open) => open.1.push_str(line),
+                None => no_field(number + 1)?,
+            }
+        } else if let Some((name, value)) = line.split_once(':') {
             if !is_open {
                 // The first group is the message's.
                 if groups.len() > RECIPIENT_LIMIT {
@@ -212,9 +313,11 @@ fn groups(text: &str) -> Result<Vec<Group>, StatusPartError> {
             if let Some(group) = groups.last_mut() {
                 group.0.push((name.trim_end().to_owned(), value.to_owned()));
             }
+        } else {
+            no_field(number + 1)?;
         }
     }
-    Ok(groups)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -236,7 +339,7 @@ mod tests {
             Will-Retry-Until: Mon, 23 Nov 2026 08:00:00 +0000\n";
         let read = DeliveryStatus::parse(part.as_bytes()).unwrap();
         let typed = |kind: &str, value: &str| Typed { kind: kind.into(), value: value.into() };
-        assert_eq!(read.reporting_mta, typed("dns", "mx.test"));
+        assert_eq!(read.reporting_mta, Some(typed("dns", "mx.test")));
         assert_eq!((&read.envid, &read.received_from, &read.arrived), (&None, &None, &None));
         let [recipient] = read.recipients.as_slice() else { panic!("{read:?}") };
         assert_eq!(recipient.original, Some(typed("utf-8", "bób@test")));

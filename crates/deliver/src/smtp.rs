@@ -2,7 +2,9 @@
 
 mod connection;
 mod outcome;
+mod plan;
 mod pool;
+mod reach;
 mod stream;
 mod tls;
 
@@ -17,10 +19,8 @@ use merpati_plugin::deliver::{
     AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover,
 };
 use merpati_plugin::spool::{DeliverBy, NewMessage, Parcel};
-use merpati_plugin::{Deliverer, Job, ResolveError, Resolver, async_trait};
-use merpati_route::{
-    AddressAnswer, Hop, Mx, MxAnswer, NoRoute, OwnNames, Plan, addresses_in_order, mx_candidates,
-};
+use merpati_plugin::{Deliverer, Job, Resolver, async_trait};
+use merpati_route::OwnNames;
 use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
 use merpati_types::{Domain, Host, Recipient, Severity, Status, Timestamp};
 use merpati_wire::{By, Priority};
@@ -32,7 +32,8 @@ pub use tls::{Roots, RootsError, TlsPolicy};
 use connection::{Connection, Dial, DialError, Sent};
 use outcome::{Tally, unsettled};
 use pool::{Key, Pool};
-use stream::Endpoint;
+use reach::{Memory, race};
+use stream::{Endpoint, Stream};
 
 /// How long a failed handshake is remembered, and mail to that address sent in the clear.
 const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
@@ -40,6 +41,9 @@ const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The most look-ups that run at once for one transport.
 const LOOKUPS: usize = 64;
+/// The most servers that are asked to take a message in one attempt, those aside that end the
+/// session before they have heard of it: what two have deferred a third will hardly take.
+const SESSIONS: u32 = 2;
 
 /// Where a transport leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +95,7 @@ struct Inner {
     session: Arc<ClientConfig>,
     clear_session: Arc<ClientConfig>,
     pool: Pool,
+    memory: Memory,
     broken_tls: Mutex<HashMap<IpAddr, Instant>>,
     lookups: Semaphore,
     /// Whether a task sees to the pool.
@@ -121,6 +126,7 @@ impl Smtp {
             session: session(wanted),
             clear_session: session(Tls::Never),
             pool: Pool::default(),
+            memory: Memory::default(),
             broken_tls: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
             sweeping: AtomicBool::new(false),
@@ -135,28 +141,20 @@ impl Deliverer for Smtp {
         &self.0.config.name
     }
 
-    /// A host that takes all mail is one site, whatever the domain.
     async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
-        Ok(match &self.0.config.target {
-            Target::Mx => parcel.next_hop.as_str().into(),
-            Target::Host(host) => host.to_string().into(),
-            Target::Unix(path) => path.to_string_lossy().into(),
-        })
+        Ok(self.0.site(parcel).await)
     }
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
         let inner = &self.0;
         let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
-        match inner.endpoints(&job).await {
-            Ok(endpoints) => {
-                for (endpoint, host) in endpoints {
-                    if tally.is_settled() {
-                        break;
-                    }
-                    let key = Key { endpoint, host };
-                    inner.attempt(&key, &job, &mut tally).await;
-                    inner.see_to_the_pool();
+        match inner.rounds(&job.parcel).await {
+            Ok(rounds) => {
+                let mut sessions = 0;
+                for round in rounds {
+                    inner.round(round, &job, &mut tally, &mut sessions).await;
                 }
+                inner.see_to_the_pool();
             }
             Err(no_route) => {
                 tracing::info!(id = %job.parcel.id, %no_route, "no route");
@@ -170,113 +168,79 @@ impl Deliverer for Smtp {
 }
 
 impl Inner {
-    /// Every address to try, in order, with the host's name.
-    async fn endpoints(&self, job: &Job) -> Result<Vec<(Endpoint, String)>, NoRoute> {
-        let plan = match &self.config.target {
-            Target::Unix(path) => {
-                return Ok(vec![(Endpoint::Unix(path.clone()), "localhost".to_owned())]);
-            }
-            Target::Host(Host::Literal(address)) => Plan::literal(*address, self.config.port),
-            Target::Host(Host::Domain(domain)) => {
-                let why = "configured".to_owned();
-                let answer = self.addresses(domain).await;
-                Plan::of(domain, [(domain.clone(), answer, why)], self.config.port)?
-            }
-            Target::Mx => self.plan_mx(job).await?,
+    /// Tries hosts that are as good as each other, until nothing is left to try.
+    async fn round(&self, mut keys: Vec<Key>, job: &Job, tally: &mut Tally, sessions: &mut u32) {
+        let is_bad = |key: &Key| match key.endpoint {
+            Endpoint::Tcp(address) => self.memory.is_bad(address.ip()),
+            Endpoint::Unix(_) => false,
         };
-        tracing::debug!(id = %job.parcel.id, %plan, "route");
-        let flat = |hop: Hop| {
-            let port = hop.port;
-            let name = hop.host.map(|host| host.as_ascii().to_owned());
-            hop.addresses.into_iter().map(move |address| {
-                let name = name.clone().unwrap_or_else(|| address.to_string());
-                (Endpoint::Tcp((address, port).into()), name)
-            })
-        };
-        Ok(plan.hops.into_iter().flat_map(flat).collect())
-    }
-
-    async fn plan_mx(&self, job: &Job) -> Result<Plan, NoRoute> {
-        let text = job.parcel.next_hop.as_str();
-        let domain = match Host::parse(text) {
-            Ok(Host::Domain(domain)) => domain,
-            Ok(Host::Literal(address)) => return Ok(Plan::literal(address, self.config.port)),
-            Err(_) => {
-                // Next hops are made from hosts; what cannot be read back was damaged.
-                let domain = Domain::parse("invalid").expect("it is a domain");
-                return Err(NoRoute::NoDomain(domain));
-            }
-        };
-        // A constant for one message, so that its attempts go through the hosts in one order.
-        let seed = job.parcel.id.message.as_u64();
-        let candidates = mx_candidates(&domain, self.mx(&domain).await, &self.own, seed)?;
-        let mut hosts = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            let why = match candidate.preference {
-                Some(preference) => format!("MX {preference} of {domain}"),
-                None => format!("{domain} has no MX"),
-            };
-            let answer = self.addresses(&candidate.host).await;
-            hosts.push((candidate.host, answer, why));
-        }
-        Plan::of(&domain, hosts, self.config.port)
-    }
-
-    async fn mx(&self, domain: &Domain) -> MxAnswer {
-        let _permit = self.lookups.acquire().await;
-        match self.resolver.mx(domain).await {
-            Ok(answer) => MxAnswer::Records(
-                answer
-                    .records
-                    .into_iter()
-                    .map(|mx| Mx { preference: mx.preference, host: mx.exchange })
-                    .collect(),
-            ),
-            Err(ResolveError::NullMx) => MxAnswer::Null,
-            Err(ResolveError::NoData) => MxAnswer::NoRecords,
-            Err(ResolveError::NxDomain) => MxAnswer::NoName,
-            Err(error) => MxAnswer::Temporary(error.to_string()),
-        }
-    }
-
-    async fn addresses(&self, host: &Domain) -> AddressAnswer {
-        let _permit = self.lookups.acquire().await;
-        match self.resolver.addresses(host).await {
-            Ok(answer) => AddressAnswer::Found(addresses_in_order(answer.records)),
-            Err(ResolveError::NoData | ResolveError::NxDomain) => AddressAnswer::None,
-            Err(error) => AddressAnswer::Temporary(error.to_string()),
-        }
-    }
-
-    /// Tries one address with every recipient that is not settled.
-    async fn attempt(&self, key: &Key, job: &Job, tally: &mut Tally) {
-        // A connection that waited may have been closed by the other side meanwhile; then a
-        // fresh one is tried, once.
-        let mut kept = self.pool.take(key);
-        loop {
-            let reused = kept.is_some();
-            let mut connection = match kept.take() {
-                Some(connection) => connection,
-                None => match self.open(key, job.notes.as_ref()).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        tracing::info!(id = %job.parcel.id, host = %key.host, %error, "no session");
-                        tally.note(unsettled(&key.host, &error));
-                        return;
-                    }
+        keys.sort_by_cached_key(is_bad);
+        while !keys.is_empty() && !tally.is_settled() && *sessions < SESSIONS {
+            // Who talks to us already comes first.
+            let (place, kept) = match self.pool.take(&keys) {
+                Some((place, connection)) => (place, Ok(connection)),
+                None => match self.reach(&keys, job, tally).await {
+                    Some((place, stream)) => (place, Err(stream)),
+                    None => return,
                 },
             };
-            let round = self.transactions(&mut connection, job, tally).await;
-            match round {
+            let reused = kept.is_ok();
+            let opened = match kept {
+                Ok(connection) => Ok(connection),
+                Err(stream) => self.greet(&keys[place], stream, job.notes.as_ref()).await,
+            };
+            let mut connection = match opened {
+                Ok(connection) => connection,
+                Err(error) => {
+                    let host = &keys[place].host;
+                    tracing::info!(id = %job.parcel.id, %host, %error, "no session");
+                    tally.note(unsettled(host, &error));
+                    keys.remove(place);
+                    continue;
+                }
+            };
+            match self.transactions(&mut connection, job, tally).await {
+                // A connection that waited may have been closed by the other side meanwhile.
+                Round::Lost { anything_said: false } if reused => continue,
+                Round::Lost { .. } => {}
                 Round::Done => {
-                    if let Some(spent) = self.pool.put(key.clone(), connection) {
+                    if let Some(spent) = self.pool.put(keys[place].clone(), connection) {
                         tokio::spawn(spent.quit());
                     }
-                    return;
                 }
-                Round::Lost { anything_said: false } if reused => {}
-                Round::Lost { .. } => return,
             }
+            *sessions += 1;
+            // Another address of the same host would say the same.
+            let host = keys[place].host.clone();
+            keys.retain(|key| key.host != host);
+        }
+    }
+
+    /// Connects to one of them.
+    async fn reach(&self, keys: &[Key], job: &Job, tally: &mut Tally) -> Option<(usize, Stream)> {
+        let dial = |place: usize| {
+            job.notes.connecting();
+            Stream::connect(&keys[place].endpoint, &self.config.source)
+        };
+        let race = race(keys.len(), dial).await;
+        for (place, error) in race.failed {
+            let Key { endpoint, host } = &keys[place];
+            tracing::info!(id = %job.parcel.id, host, %endpoint, %error, "no connection");
+            tally.note(unsettled(host, &error.into()));
+            self.remember(endpoint, Memory::failed);
+        }
+        for place in race.late {
+            self.remember(&keys[place].endpoint, Memory::failed);
+        }
+        if let Some((place, _)) = &race.won {
+            self.remember(&keys[*place].endpoint, Memory::answered);
+        }
+        race.won
+    }
+
+    fn remember(&self, endpoint: &Endpoint, what: impl Fn(&Memory, IpAddr)) {
+        if let Endpoint::Tcp(address) = endpoint {
+            what(&self.memory, address.ip());
         }
     }
 
@@ -349,26 +313,31 @@ impl Inner {
         Round::Done
     }
 
-    async fn open(&self, key: &Key, notes: &dyn AttemptNotes) -> Result<Connection, DialError> {
-        notes.connecting();
+    /// Makes a connection ready for mail.
+    async fn greet(
+        &self,
+        key: &Key,
+        stream: Stream,
+        notes: &dyn AttemptNotes,
+    ) -> Result<Connection, DialError> {
         let implicit = matches!(self.config.tls, TlsPolicy::Implicit(_));
         let opportunistic = self.config.tls == TlsPolicy::Opportunistic;
         let clear = opportunistic && self.tls_is_broken(&key.endpoint);
         let dial = |clear: bool| Dial {
             endpoint: &key.endpoint,
-            source: &self.config.source,
             host: &key.host,
             session: Arc::clone(if clear { &self.clear_session } else { &self.session }),
             tls: self.tls.clone().filter(|_| !clear),
             implicit,
             credentials: self.config.credentials.as_ref(),
         };
-        match Connection::open(dial(clear)).await {
+        match Connection::open(dial(clear), stream).await {
             Err(DialError::Tls(error)) if opportunistic => {
                 tracing::info!(host = %key.host, %error, "TLS failed; trying in the clear");
                 self.remember_broken_tls(&key.endpoint);
                 notes.connecting();
-                Connection::open(dial(true)).await
+                let stream = Stream::connect(&key.endpoint, &self.config.source).await?;
+                Connection::open(dial(true), stream).await
             }
             other => other,
         }

@@ -5,5 +5,5 @@ mod plan;
 mod table;
 
 pub use mx::{Candidate, HOST_LIMIT, Mx, MxAnswer, NoRoute, OwnNames, mx_candidates};
-pub use plan::{ADDRESS_LIMIT, AddressAnswer, Hop, Plan, addresses_in_order};
+pub use plan::{ADDRESS_LIMIT, Address, AddressAnswer, Hop, Plan, addresses_in_order};
 pub use table::{Pattern, PatternError, Table};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use merpati_types::Domain;
 
-use crate::mx::NoRoute;
+use crate::mx::{Candidate, NoRoute};
 
 /// The most addresses of one host that are tried.
 pub const ADDRESS_LIMIT: usize = 8;
@@ -26,6 +26,9 @@ pub enum AddressAnswer {
 pub struct Hop {
     /// Its name; `None` for an address literal.
     pub host: Option<Domain>,
+    /// Its MX preference; `None` where there is no MX. Hosts of one preference are as good as
+    /// each other.
+    pub preference: Option<u16>,
     /// Its addresses, in the order to try them; at least one.
     pub addresses: Vec<IpAddr>,
     /// The port.
@@ -49,17 +52,17 @@ impl Plan {
     /// [`NoRoute::NoAddress`] or [`NoRoute::Temporary`].
     pub fn of(
         domain: &Domain,
-        hosts: impl IntoIterator<Item = (Domain, AddressAnswer, String)>,
+        hosts: impl IntoIterator<Item = (Candidate, AddressAnswer, String)>,
         port: u16,
     ) -> Result<Self, NoRoute> {
         let mut hops = Vec::new();
         let mut temporary = None;
-        for (host, answer, why) in hosts {
+        for (Candidate { host, preference }, answer, why) in hosts {
             match answer {
                 AddressAnswer::Found(addresses) => {
                     let addresses = addresses_in_order(addresses);
                     if !addresses.is_empty() {
-                        hops.push(Hop { host: Some(host), addresses, port, why });
+                        hops.push(Hop { host: Some(host), preference, addresses, port, why });
                     }
                 }
                 AddressAnswer::None => {}
@@ -77,8 +80,39 @@ impl Plan {
     #[must_use]
     pub fn literal(address: IpAddr, port: u16) -> Self {
         let why = "address literal".to_owned();
-        Self { hops: vec![Hop { host: None, addresses: vec![address], port, why }] }
+        Self {
+            hops: vec![Hop { host: None, preference: None, addresses: vec![address], port, why }],
+        }
     }
+
+    /// Rounds of addresses: those of a round are as good as each other and may be raced, a later
+    /// round is for when the earlier ones have failed.
+    ///
+    /// Within a round hosts take turns, so that a host with many dead addresses does not stand
+    /// before the others.
+    #[must_use]
+    pub fn rounds(&self) -> Vec<Vec<Address<'_>>> {
+        let equal = |one: &Hop, other: &Hop| one.preference == other.preference;
+        self.hops.chunk_by(equal).map(in_turns).collect()
+    }
+}
+
+/// One address of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// Whose it is.
+    pub hop: &'a Hop,
+    /// The address.
+    pub address: IpAddr,
+}
+
+fn in_turns(hops: &[Hop]) -> Vec<Address<'_>> {
+    let most = hops.iter().map(|hop| hop.addresses.len()).max().unwrap_or(0);
+    let turn = |turn: usize| {
+        let at = move |hop| Some(Address { hop, address: *hop.addresses.get(turn)? });
+        hops.iter().filter_map(at)
+    };
+    (0..most).flat_map(turn).collect()
 }
 
 /// One line a host.
@@ -145,7 +179,7 @@ mod tests {
         let plan = |answers: Vec<AddressAnswer>| {
             let hosts = answers.into_iter().enumerate().map(|(number, answer)| {
                 let host = Domain::parse(&format!("h{number}.test")).unwrap();
-                (host, answer, "MX 10".to_owned())
+                (Candidate { host, preference: Some(10) }, answer, "MX 10".to_owned())
             });
             Plan::of(&domain, hosts, 25).map(|plan| plan.to_string())
         };
@@ -157,5 +191,27 @@ mod tests {
         assert_eq!(none, NoRoute::NoAddress(domain.clone()));
         let later = plan(vec![AddressAnswer::None, temporary]).unwrap_err();
         assert!(matches!(later, NoRoute::Temporary { .. }));
+    }
+    #[test]
+    fn hosts_of_a_round_take_turns() {
+        let check = |hosts: &[(u16, &str)], expected: &str| {
+            let hop = |&(preference, text): &(u16, &str)| Hop {
+                host: None,
+                preference: Some(preference),
+                addresses: addresses(text),
+                port: 25,
+                why: String::new(),
+            };
+            let plan = Plan { hops: hosts.iter().map(hop).collect() };
+            let round = |round: Vec<Address<'_>>| {
+                let addresses = round.iter().map(|at| at.address.to_string());
+                addresses.collect::<Vec<_>>().join(" ")
+            };
+            let rounds: Vec<_> = plan.rounds().into_iter().map(round).collect();
+            assert_eq!(rounds.join(" | "), expected);
+        };
+        check(&[(10, "192.0.2.1")], "192.0.2.1");
+        check(&[(10, "::1 ::2 ::3"), (10, "192.0.2.1 ::4")], "::1 192.0.2.1 ::2 ::4 ::3");
+        check(&[(10, "::1"), (20, "::2 ::3"), (20, "::4")], "::1 | ::2 ::4 ::3");
     }
 }

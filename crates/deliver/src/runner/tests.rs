@@ -276,7 +276,7 @@ async fn late_mail_is_not_delivered() {
     world.pass(MINUTE).await;
     world.put(NewMessage { attributes, ..message(&["b@live.test"]) });
     world.pass(MINUTE).await;
-    assert_eq!(world.script.times("live.test"), []);
+    assert!(world.script.times("live.test").is_empty());
     assert!(world.reports()[0].1.contains("Status: 5.4.7"));
 }
 

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -37,8 +36,6 @@ pub struct Credentials {
 /// How a connection is made.
 pub(crate) struct Dial<'a> {
     pub(crate) endpoint: &'a Endpoint,
-    /// Addresses to connect from.
-    pub(crate) source: &'a [IpAddr],
     /// The name the certificate is checked against, and the one logs and reports show.
     pub(crate) host: &'a str,
     pub(crate) session: Arc<ClientConfig>,
@@ -91,8 +88,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(dial: Dial<'_>) -> Result<Self, DialError> {
-        let mut stream = Stream::connect(dial.endpoint, dial.source).await?;
+    /// Makes a stream that is connected ready for mail.
+    pub(crate) async fn open(dial: Dial<'_>, mut stream: Stream) -> Result<Self, DialError> {
         let mut channel = Channel::Plain;
         if let Some(config) = dial.tls.as_ref().filter(|_| dial.implicit) {
             let name = server_name(&dial)?;
@@ -101,10 +98,8 @@ impl Connection {
         }
         let client = Client::new(Instant::now(), Arc::clone(&dial.session), channel);
         let peer = match dial.endpoint {
-            Endpoint::Tcp(address) => {
-                format!("{} [{}]:{}", dial.host, address.ip(), address.port())
-            }
-            Endpoint::Unix(path) => path.display().to_string(),
+            Endpoint::Tcp(_) => format!("{} {}", dial.host, dial.endpoint),
+            Endpoint::Unix(_) => dial.endpoint.to_string(),
         };
         let connection = Self { stream, client, peer, used: 0, idle_since: Instant::now() };
         connection.greet(&dial).await

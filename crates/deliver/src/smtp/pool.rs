@@ -29,15 +29,18 @@ pub(crate) struct Key {
 }
 
 impl Pool {
-    /// A connection that waits, the last one used first.
-    pub(crate) fn take(&self, key: &Key) -> Option<Connection> {
+    /// A connection that waits for mail to one of these, and to which; the last one used first.
+    pub(crate) fn take(&self, keys: &[Key]) -> Option<(usize, Connection)> {
         let mut idle = self.idle();
-        let waiting = idle.get_mut(key)?;
-        let connection = waiting.pop();
-        if waiting.is_empty() {
-            idle.remove(key);
-        }
-        connection.filter(|connection| connection.idle_since.elapsed() < IDLE_LIMIT)
+        keys.iter().enumerate().find_map(|(place, key)| {
+            let waiting = idle.get_mut(key)?;
+            let connection = waiting.pop();
+            if waiting.is_empty() {
+                idle.remove(key);
+            }
+            let connection = connection.filter(|c| c.idle_since.elapsed() < IDLE_LIMIT)?;
+            Some((place, connection))
+        })
     }
 
     /// Keeps a connection, or answers it if it has had its share.

@@ -1,5 +1,6 @@
 //! The byte streams that SMTP and LMTP run over.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +26,16 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
+}
+
+/// `[address]:port`, or the path.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "[{}]:{}", address.ip(), address.port()),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 /// A connection.

@@ -1,5 +1,6 @@
 //! The transport against a server that follows a script.
 
+mod many;
 mod sink;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::spool::{
     Attributes, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId, SpoolError,
 };
-use merpati_plugin::{BodyReader, Resolver};
+use merpati_plugin::{BodyReader, ResolveError, Resolver};
 use merpati_types::{Envelope, HeaderEdits, Mailbox, MessageId, ReversePath, Timestamp};
 
 use super::*;
@@ -88,12 +89,11 @@ struct Became {
     connections: u32,
 }
 
-async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became {
+fn parcel(recipients: &[&str], next_hop: &str) -> Parcel {
     let recipient = |text: &&str| Recipient::new(Mailbox::parse(text).unwrap());
     let recipients: Vec<_> = recipients.iter().map(recipient).collect();
     let pending = (0..).zip(&recipients).map(|(place, _)| place).collect();
     let sender = ReversePath::parse("<a@sender.test>").unwrap();
-    let piece = Bytes::from(b"0123456789012345678901234567890123456789\r\n".repeat(6_000));
     let message = NewMessage {
         envelope: Envelope { recipients, ..Envelope::new(sender) },
         edits: HeaderEdits::default(),
@@ -101,9 +101,9 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
         origin: Origin::default(),
         arrived: Timestamp::from_millis(0),
     };
-    let parcel = Parcel {
+    Parcel {
         id: ParcelId { message: MessageId::from_u64(1), number: 0 },
-        next_hop: NextHop::from_text("mail.test"),
+        next_hop: NextHop::from_text(next_hop),
         info: Arc::new(MessageInfo { message, size: 0 }),
         pending,
         attempts: 0,
@@ -112,10 +112,14 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
         expired: false,
         last_reason: None,
         unknown_at: None,
-    };
+    }
+}
+
+async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became {
+    let piece = Bytes::from(b"0123456789012345678901234567890123456789\r\n".repeat(6_000));
     let notes = Arc::new(Notes::default());
     let job = Job {
-        parcel: Arc::new(parcel),
+        parcel: Arc::new(parcel(recipients, "mail.test")),
         message: Arc::new(Pieces { piece, count: pieces }),
         notes: Arc::<Notes>::clone(&notes),
     };

@@ -1,14 +1,16 @@
 //! The queue runner: leases what is due, attempts it, and settles what became of it.
 
 mod attempt;
+mod place;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 use merpati_plugin::spool::{Flow, Lease, NextHop, NextHops, Parcel};
-use merpati_plugin::{Deliverer, Observers, Route, Router, Spool};
+use merpati_plugin::{Deliverer, Observers, Router, Spool};
 use merpati_queue::{Course, Finished, Limits, Offer, Schedule, Scheduler, SiteLimits};
 use merpati_route::Table;
 use merpati_types::{Host, Rejection, Status, Timestamp};
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::transports::Transports;
+use place::{Placed, place};
 
 /// How long a lease is asked for. Leases end with the process; this bounds an attempt that hangs.
 const LEASE: Duration = Duration::from_secs(6 * 3_600);
@@ -92,6 +95,10 @@ pub struct Runner {
     scheduler: Scheduler<u64>,
     waiting: HashMap<u64, Due>,
     next_key: u64,
+    /// Parcels whose way is being found out, one for each next hop.
+    placing: JoinSet<Placed>,
+    /// Those next hops, and what else was leased for them meanwhile.
+    behind: BTreeMap<NextHop, Vec<(Lease, Parcel)>>,
     /// Next hops whose site is down, and until when it is left alone.
     resting: BTreeMap<NextHop, Timestamp>,
     /// Next hops of which enough is held, with their sites.
@@ -134,6 +141,8 @@ impl Runner {
             scheduler,
             waiting: HashMap::new(),
             next_key: 0,
+            placing: JoinSet::new(),
+            behind: BTreeMap::new(),
             resting: BTreeMap::new(),
             crowded: BTreeMap::new(),
             sweep_at: Timestamp::from_millis(i64::MIN),
@@ -153,10 +162,11 @@ impl Runner {
             }
             let spool = Arc::clone(&self.parts.spool);
             let now = (self.parts.now)();
-            let room = self.scheduler.room() > 0;
+            let room = self.room() > 0;
             let nap = self.next_wake(now);
             tokio::select! {
                 Some(ended) = self.running.join_next_with_id() => self.ended(ended).await,
+                Some(placed) = self.placing.join_next() => self.placed(placed).await,
                 () = spool.wait_due(now), if room => {}
                 () = tokio::time::sleep(nap) => {}
                 changed = stop.changed() => if changed.is_err() { break },
@@ -164,14 +174,24 @@ impl Runner {
             while let Some(ended) = self.running.try_join_next_with_id() {
                 self.ended(ended).await;
             }
+            while let Some(placed) = self.placing.try_join_next() {
+                self.placed(placed).await;
+            }
         }
         self.finish().await;
     }
 
+    /// How many parcels more may be held.
+    fn room(&self) -> usize {
+        let behind: usize = self.behind.values().map(Vec::len).sum();
+        self.scheduler.room().saturating_sub(self.placing.len() + behind)
+    }
+
     async fn finish(mut self) {
         let now = (self.parts.now)();
+        // Leases that are not handed back end with the process.
+        self.placing.abort_all();
         for (_, due) in self.waiting.drain() {
-            // A lease that cannot be handed back ends with the process.
             let _ = self.parts.spool.release(due.lease, now).await;
         }
         while self.running.join_next().await.is_some() {}
@@ -183,11 +203,11 @@ impl Runner {
         let scheduler = &self.scheduler;
         self.resting.retain(|_, until| *until > now);
         self.crowded.retain(|_, site| !scheduler.is_sparse(site));
-        let most = scheduler.room().min(BATCH);
+        let most = self.room().min(BATCH);
         if most == 0 {
             return false;
         }
-        let out = self.resting.keys().chain(self.crowded.keys());
+        let out = self.resting.keys().chain(self.crowded.keys()).chain(self.behind.keys());
         let except: Vec<_> = out.cloned().collect();
         let next_hops = if except.is_empty() { NextHops::All } else { NextHops::Except(except) };
         let Some(leased) = self.lease_from(&next_hops, most, now).await else { return false };
@@ -206,7 +226,7 @@ impl Runner {
             Ok(leased) => {
                 let count = leased.len();
                 for (lease, parcel) in leased {
-                    self.offer(lease, parcel, now).await;
+                    self.place(lease, parcel, now).await;
                 }
                 Some(count)
             }
@@ -218,8 +238,26 @@ impl Runner {
         }
     }
 
-    async fn offer(&mut self, lease: Lease, parcel: Parcel, now: Timestamp) {
-        let (mut how, mut site) = self.route(&parcel).await;
+    /// Finds out where a parcel goes: at once if nothing has to be looked up, else beside.
+    async fn place(&mut self, lease: Lease, parcel: Parcel, now: Timestamp) {
+        // Looked up once for all: names that nobody answers for must not fill the room.
+        if let Some(behind) = self.behind.get_mut(&parcel.next_hop) {
+            behind.push((lease, parcel));
+            return;
+        }
+        let next_hop = parcel.next_hop.clone();
+        let mut placing = Box::pin(place(Arc::clone(&self.parts), lease, parcel));
+        match (&mut placing).now_or_never() {
+            Some(placed) => self.offer(placed, now).await,
+            None => {
+                self.behind.insert(next_hop, Vec::new());
+                self.placing.spawn(placing);
+            }
+        }
+    }
+
+    async fn offer(&mut self, placed: Placed, now: Timestamp) {
+        let Placed { due: Due { lease, parcel, mut how }, mut site } = placed;
         let rules = self.parts.rules(&parcel.next_hop);
         let limits = Arc::clone(&rules.site);
         if let Some(until) = self.scheduler.is_resting(&site, now) {
@@ -262,33 +300,6 @@ impl Runner {
             || schedule.warns_at(&course).is_some_and(|at| now >= at)
     }
 
-    /// What an attempt will do, and its site.
-    async fn route(&self, parcel: &Parcel) -> (How, Arc<str>) {
-        let local: Arc<str> = format!("local:{}", parcel.next_hop).into();
-        let routing = self.parts.routing.load_full();
-        match routing.router.route(parcel).await {
-            Ok(Route::Transport { name, .. }) => match routing.transports.get(&name) {
-                Some(transport) => {
-                    let site = match transport.site(parcel).await {
-                        Ok(site) => site,
-                        Err(_) => parcel.next_hop.as_str().into(),
-                    };
-                    (How::Deliver(Arc::clone(transport)), format!("{name}:{site}").into())
-                }
-                None => {
-                    tracing::error!(id = %parcel.id, transport = %name, "no such transport");
-                    let text = "mail system is configured wrongly";
-                    (How::Refuse(Rejection::transient(Status::MISCONFIGURED, text)), local)
-                }
-            },
-            Ok(Route::Refuse(rejection)) => (How::Refuse(rejection), local),
-            Ok(_) | Err(_) => {
-                let text = "cannot find the route now";
-                (How::Refuse(Rejection::transient(Status::NO_ROUTE, text)), local)
-            }
-        }
-    }
-
     fn start(&mut self) {
         let now = (self.parts.now)();
         while let Some((key, site)) = self.scheduler.start(now) {
@@ -301,6 +312,26 @@ impl Runner {
                 Ended { site, next_hop, result, connections }
             });
             self.sites.insert(task.id(), name);
+        }
+    }
+
+    async fn placed(&mut self, placed: Result<Placed, JoinError>) {
+        let now = (self.parts.now)();
+        let behind = match placed {
+            Ok(placed) => {
+                let behind = self.behind.remove(&placed.due.parcel.next_hop);
+                self.offer(placed, now).await;
+                behind.unwrap_or_default()
+            }
+            Err(error) => {
+                // The panics of plugins are caught; this one is ours, and whose parcel it was
+                // is not known: all begin anew, and that one when its lease has ended.
+                tracing::error!(%error, "finding a route broke down");
+                std::mem::take(&mut self.behind).into_values().flatten().collect()
+            }
+        };
+        for (lease, parcel) in behind {
+            self.place(lease, parcel, now).await;
         }
     }
 

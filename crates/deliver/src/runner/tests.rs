@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::spool::{
-    Attributes, DeliverBy, NewMessage, NextHop, Origin, RecipientResult, Settlement,
+    Attributes, DeliverBy, NewMessage, NextHop, Origin, Parcel, RecipientResult, Settlement,
 };
 use merpati_plugin::{Deliverer, Job, Observers, Spool, async_trait};
 use merpati_queue::{Intervals, Limits, Schedule, SiteLimits};
@@ -57,6 +57,10 @@ const DEAD: Answer = Answer::Defers(Status::NO_ANSWER, DeferClass::Connection);
 /// A transport that answers by the next hop, and keeps book of attempts.
 #[derive(Default)]
 struct Script {
+    /// Next hops of which it takes so long to find out who serves them.
+    slow: Mutex<BTreeMap<&'static str, Duration>>,
+    /// How often that was asked of each.
+    asked: Mutex<BTreeMap<NextHop, u32>>,
     answers: Mutex<BTreeMap<&'static str, Answer>>,
     attempts: Mutex<Vec<(Duration, NextHop)>>,
 }
@@ -77,6 +81,16 @@ impl Script {
 impl Deliverer for Script {
     fn name(&self) -> &str {
         DEFAULT
+    }
+
+    async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
+        let hop = &parcel.next_hop;
+        *self.asked.lock().unwrap().entry(hop.clone()).or_default() += 1;
+        let slow = self.slow.lock().unwrap().get(hop.as_str()).copied();
+        if let Some(slow) = slow {
+            tokio::time::sleep_until(Instant::now() + slow).await;
+        }
+        Ok(hop.as_str().into())
     }
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
@@ -382,4 +396,21 @@ async fn rates_are_kept() {
         let gap = (pair[1] - pair[0]).as_secs();
         assert!((59..=61).contains(&gap), "{gap}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_take_long_hold_up_nobody_else() {
+    let world = World::new();
+    world.script.slow.lock().unwrap().insert("slow.test", Duration::from_secs(20));
+    for number in 0..3_000 {
+        world.put(message(&[&format!("{number}@slow.test")]));
+    }
+    (0..10).for_each(|number| world.put(message(&[&format!("{number}@live.test")])));
+    world.pass(Duration::from_secs(10)).await;
+    assert_eq!(world.script.times("live.test").len(), 10);
+    assert_eq!(world.script.asked.lock().unwrap()[&NextHop::from_text("slow.test")], 1);
+    world.script.slow.lock().unwrap().clear();
+    world.pass(MINUTE).await;
+    assert_eq!(world.script.times("slow.test").len(), 3_000);
+    assert!(world.spool.parcels().is_empty());
 }

@@ -16,7 +16,7 @@ use crate::body::Budget;
 use crate::core::Core;
 use crate::maintain::Maintenance;
 use crate::repeats::Repeats;
-use crate::spool::{DiskSpool, Inner, id_base, now_millis};
+use crate::spool::{DiskSpool, Inner, now_millis, unforeseen_bits};
 use crate::whole::Whole;
 
 /// How the spool uses disk and memory.
@@ -145,6 +145,7 @@ pub(crate) fn open_on(places: Places, options: Options) -> Result<DiskSpool, Ope
     let names = bodies.list()?;
     let ids = names.iter().filter_map(|name| name.parse::<MessageId>().ok());
     let last_id = ids.map(MessageId::as_u64).fold(recovery.highest_key, u64::max);
+    let last_id = last_id.saturating_add(unforeseen_bits());
     let core = Core::new(recovery.last, now_millis() << 16, repeats);
     let inner = Arc::new(Inner {
         journal,
@@ -157,7 +158,7 @@ pub(crate) fn open_on(places: Places, options: Options) -> Result<DiskSpool, Ope
         whole: Whole::default(),
         closed: AtomicBool::new(false),
         last_id: AtomicU64::new(last_id),
-        id_base: id_base(),
+        id_base: unforeseen_bits(),
         damaged: AtomicU64::new(0),
         work,
         core: Mutex::new(core),

@@ -566,9 +566,10 @@ fn read_error(id: MessageId, error: ReadError) -> SpoolError {
 /// Bits of a message id below its millisecond.
 const ID_BITS: u32 = 20;
 
-/// Where ids begin within a millisecond, elsewhere with each start: ids of messages that never came
-/// to be are not on the disk, and the clock may say again what it said before.
-pub(crate) fn id_base() -> u64 {
+/// As many bits, others with each call. With each start ids begin elsewhere within a millisecond,
+/// and that far above the highest that is known: ids of messages that never came to be are not
+/// on the disk, and the clock may say again what it said before.
+pub(crate) fn unforeseen_bits() -> u64 {
     RandomState::new().hash_one(std::process::id()) >> (u64::BITS - ID_BITS)
 }
 

@@ -139,12 +139,20 @@ statuses! {
     SECURITY = 7 . 0;
     /// X.7.1: delivery is not authorised.
     POLICY = 7 . 1;
+    /// X.7.4: a security feature that is needed is not there.
+    NO_SECURITY_FEATURE = 7 . 4;
+    /// X.7.5: a cryptographic failure, such as a certificate that does not hold.
+    CRYPTOGRAPHIC_FAILURE = 7 . 5;
     /// X.7.8: the credentials are wrong (RFC 4954).
     AUTH_FAILED = 7 . 8;
     /// X.7.9: the mechanism is too weak (RFC 4954).
     AUTH_TOO_WEAK = 7 . 9;
+    /// X.7.10: the message needs TLS, and cannot have it (RFC 8689 §4.2.1).
+    TLS_NEEDED = 7 . 10;
     /// X.7.11: encryption is needed for the mechanism (RFC 4954).
     ENCRYPTION_NEEDED = 7 . 11;
+    /// X.7.30: the message needs REQUIRETLS, and cannot have it (RFC 8689 §4.2.1).
+    REQUIRETLS = 7 . 30;
 }
 
 impl Status {

@@ -1,11 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod dnssec;
 pub mod mta_sts;
 mod mx;
 mod plan;
 mod table;
+pub mod tlsa;
 mod txt;
 
+pub use dnssec::{ALIAS_LIMIT, Alias, AliasError, DnsState, Followed, follow};
 pub use mx::{Candidate, HOST_LIMIT, Mx, MxAnswer, NoRoute, OwnNames, mx_candidates};
 pub use plan::{ADDRESS_LIMIT, Address, AddressAnswer, Hop, Plan, addresses_in_order};
 pub use table::{Pattern, PatternError, Table};

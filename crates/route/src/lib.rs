@@ -4,7 +4,9 @@ mod dnssec;
 pub mod mta_sts;
 mod mx;
 mod plan;
+pub mod security;
 mod table;
+pub mod tls_rpt;
 pub mod tlsa;
 mod txt;
 

@@ -28,11 +28,11 @@ pub(crate) fn exchangers(raw: Raw) -> Lookup<MxRecord> {
     };
     let answer = records(raw, &mut read);
     match answer {
-        Err(ResolveError::NoData) if unusable => {
+        Err(ResolveError::NoData(_)) if unusable => {
             Err(ResolveError::Temporary("no MX record names a usable host".to_owned()))
         }
         // RFC 7505 §3: beside other records it would mean nothing.
-        Err(ResolveError::NoData) if null => Err(ResolveError::NullMx),
+        Err(ResolveError::NoData(_)) if null => Err(ResolveError::NullMx),
         answer => answer,
     }
 }
@@ -72,10 +72,12 @@ pub(crate) fn join(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Lookup<IpAddr> {
             Ok(v4)
         }
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-        (Err(ResolveError::NxDomain), Err(ResolveError::NxDomain)) => Err(ResolveError::NxDomain),
-        (Err(why @ ResolveError::Temporary(_)), Err(_))
-        | (Err(_), Err(why @ ResolveError::Temporary(_))) => Err(why),
-        (Err(_), Err(_)) => Err(ResolveError::NoData),
+        (Err(ResolveError::NxDomain(v4)), Err(ResolveError::NxDomain(v6))) => {
+            Err(ResolveError::NxDomain(v4.min(v6)))
+        }
+        (Err(why @ (ResolveError::Temporary(_) | ResolveError::Bogus(_))), Err(_))
+        | (Err(_), Err(why @ (ResolveError::Temporary(_) | ResolveError::Bogus(_)))) => Err(why),
+        (Err(_), Err(_)) => Err(ResolveError::NoData(Dnssec::Insecure)),
     }
 }
 
@@ -84,16 +86,16 @@ fn records<T>(raw: Raw, read: &mut dyn FnMut(&RData) -> Option<T>) -> Lookup<T> 
     let lookup = raw.map_err(silence)?;
     let records: Vec<T> = lookup.answers().iter().filter_map(|record| read(&record.data)).collect();
     if records.is_empty() {
-        return Err(ResolveError::NoData);
+        return Err(ResolveError::NoData(Dnssec::Insecure));
     }
-    Ok(Answer { records, dnssec: Dnssec::Insecure })
+    Ok(Answer::insecure(records))
 }
 
 fn silence(error: NetError) -> ResolveError {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => ResolveError::NxDomain,
-            ResponseCode::NoError => ResolveError::NoData,
+            ResponseCode::NXDomain => ResolveError::NxDomain(Dnssec::Insecure),
+            ResponseCode::NoError => ResolveError::NoData(Dnssec::Insecure),
             code => ResolveError::Temporary(code.to_string()),
         },
         error => ResolveError::Temporary(error.to_string()),
@@ -119,21 +121,18 @@ mod tests {
     fn families_are_joined() {
         let check = |v4: &str, v6: &str, expected: &str| {
             let read = |text: &str| match text {
-                "nx" => Err(ResolveError::NxDomain),
-                "none" => Err(ResolveError::NoData),
+                "nx" => Err(ResolveError::NxDomain(Dnssec::Insecure)),
+                "none" => Err(ResolveError::NoData(Dnssec::Insecure)),
                 "later" => Err(ResolveError::Temporary("x".to_owned())),
-                address => {
-                    let records = vec![address.parse().unwrap()];
-                    Ok(Answer { records, dnssec: Dnssec::Insecure })
-                }
+                address => Ok(Answer::insecure(vec![address.parse().unwrap()])),
             };
             let joined = match join(read(v4), read(v6)) {
                 Ok(answer) => {
                     let records = answer.records.iter().map(ToString::to_string);
                     records.collect::<Vec<_>>().join(" ")
                 }
-                Err(ResolveError::NxDomain) => "nx".to_owned(),
-                Err(ResolveError::NoData) => "none".to_owned(),
+                Err(ResolveError::NxDomain(_)) => "nx".to_owned(),
+                Err(ResolveError::NoData(_)) => "none".to_owned(),
                 Err(ResolveError::Temporary(_)) => "later".to_owned(),
                 Err(other) => panic!("{other}"),
             };

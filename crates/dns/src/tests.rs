@@ -73,6 +73,8 @@ fn show<T>(lookup: Lookup<T>, show: impl Fn(T) -> String) -> String {
             records.join(", ")
         }
         Err(merpati_plugin::ResolveError::Temporary(_)) => "temporary".to_owned(),
+        Err(merpati_plugin::ResolveError::NxDomain(_)) => "NxDomain".to_owned(),
+        Err(merpati_plugin::ResolveError::NoData(_)) => "NoData".to_owned(),
         Err(error) => format!("{error:?}"),
     }
 }

@@ -27,7 +27,7 @@ pub use deliver::{Deliverer, DeliveryOutcome, Job};
 pub use facts::{Fact, FactKind, Facts};
 pub use observer::{Event, Observer, Observers, Stage};
 pub use policy::{Policy, PolicyFactory};
-pub use resolver::{Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolver};
+pub use resolver::{Alias, Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolver, TlsaRecord};
 pub use route::{Route, Router};
 pub use spool::{Spool, SpoolError, SpoolWriter};
 pub use state::State;

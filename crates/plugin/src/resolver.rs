@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use merpati_types::Domain;
 
 /// What DNSSEC says of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dnssec {
-    /// Signed, and the chain of signatures is whole.
-    Secure,
     /// Not signed, or not checked.
     Insecure,
+    /// Signed, and the chain of signatures is whole.
+    Secure,
 }
 
 /// Records, and how far they can be trusted.
@@ -21,6 +21,33 @@ pub struct Answer<T> {
     pub records: Vec<T>,
     /// The weakest state on the way, aliases included.
     pub dnssec: Dnssec,
+    /// Where aliases led, if the name that was asked for is one.
+    pub alias: Option<Alias>,
+}
+
+impl<T> Answer<T> {
+    /// Records that nobody vouches for, directly at the name.
+    #[must_use]
+    pub fn insecure(records: Vec<T>) -> Self {
+        Self { records, dnssec: Dnssec::Insecure, alias: None }
+    }
+
+    /// The name that holds the records: that at the end of the aliases, or the one asked for.
+    #[must_use]
+    pub fn canonical<'a>(&'a self, asked: &'a Domain) -> &'a Domain {
+        self.alias.as_ref().map_or(asked, |alias| &alias.canonical)
+    }
+}
+
+/// That a name is an alias (CNAME) of another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    /// The name at the end of all aliases, which holds the records.
+    pub canonical: Domain,
+    /// What is said of the first alias alone. Where an alias of a signed zone leads into an
+    /// unsigned one, the answer is insecure, and TLSA records of the name that was asked for may
+    /// count all the same (RFC 7672 §2.2.2).
+    pub first: Dnssec,
 }
 
 /// An MX record. A null MX (RFC 7505) is [`ResolveError::NullMx`] instead.
@@ -32,22 +59,39 @@ pub struct MxRecord {
     pub exchange: Domain,
 }
 
+/// A TLSA record, as it stands in the DNS (RFC 6698 §2.1): any value may be in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TlsaRecord {
+    /// The certificate usage: 2 is DANE-TA, 3 is DANE-EE.
+    pub usage: u8,
+    /// The selector: 0 is the whole certificate, 1 its public key.
+    pub selector: u8,
+    /// The matching type: 0 is the data itself, 1 its SHA-256, 2 its SHA-512.
+    pub matching: u8,
+    /// The certificate association data.
+    pub data: Vec<u8>,
+}
+
 /// Why there are no records. Each leads to another decision.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResolveError {
-    /// The name does not exist.
+    /// The name, or the one its aliases lead to, does not exist. With how far that is proven.
     #[error("the name does not exist")]
-    NxDomain,
-    /// The name exists and has no records of this type.
+    NxDomain(Dnssec),
+    /// The name exists and has no records of this type. With how far that is proven.
     #[error("there are no such records")]
-    NoData,
+    NoData(Dnssec),
     /// The domain says that it takes no mail (RFC 7505).
     #[error("the domain takes no mail (null MX)")]
     NullMx,
-    /// No usable answer now: time-out, SERVFAIL, bogus signatures. Never a downgrade: try again.
+    /// No usable answer now: time-out, SERVFAIL, nonsense. Try again.
     #[error("the look-up failed: {0}")]
     Temporary(String),
+    /// What was answered should be signed, and is not, or not validly. Never a downgrade, for an
+    /// attacker may be behind it: try again (RFC 7672 §2.1.1).
+    #[error("DNSSEC validation failed: {0}")]
+    Bogus(String),
 }
 
 /// What a look-up answers.
@@ -68,4 +112,10 @@ pub trait Resolver: Send + Sync {
 
     /// The text records of a name, each joined from its strings.
     async fn txt(&self, name: &Domain) -> Lookup<Vec<u8>>;
+
+    /// The TLSA records of a name such as `_25._tcp.mx.example.org`. A resolver that does not
+    /// know of them has none.
+    async fn tlsa(&self, _name: &Domain) -> Lookup<TlsaRecord> {
+        Err(ResolveError::NoData(Dnssec::Insecure))
+    }
 }

@@ -98,8 +98,8 @@ impl Inner {
                     .collect(),
             ),
             Err(ResolveError::NullMx) => MxAnswer::Null,
-            Err(ResolveError::NoData) => MxAnswer::NoRecords,
-            Err(ResolveError::NxDomain) => MxAnswer::NoName,
+            Err(ResolveError::NoData(_)) => MxAnswer::NoRecords,
+            Err(ResolveError::NxDomain(_)) => MxAnswer::NoName,
             Err(error) => MxAnswer::Temporary(error.to_string()),
         }
     }
@@ -108,7 +108,7 @@ impl Inner {
         let _permit = self.lookups.acquire().await;
         match self.resolver.addresses(host).await {
             Ok(answer) => AddressAnswer::Found(addresses_in_order(answer.records)),
-            Err(ResolveError::NoData | ResolveError::NxDomain) => AddressAnswer::None,
+            Err(ResolveError::NoData(_) | ResolveError::NxDomain(_)) => AddressAnswer::None,
             Err(error) => AddressAnswer::Temporary(error.to_string()),
         }
     }

@@ -12,7 +12,7 @@ use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::spool::{
     Attributes, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId, SpoolError,
 };
-use merpati_plugin::{BodyReader, ResolveError, Resolver};
+use merpati_plugin::{BodyReader, Dnssec, ResolveError, Resolver};
 use merpati_types::{Envelope, HeaderEdits, Mailbox, MessageId, ReversePath, Timestamp};
 
 use super::*;
@@ -24,19 +24,19 @@ struct NoNames;
 #[async_trait]
 impl Resolver for NoNames {
     async fn mx(&self, _: &Domain) -> Lookup<MxRecord> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 
     async fn addresses(&self, _: &Domain) -> Lookup<IpAddr> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 
     async fn names(&self, _: IpAddr) -> Lookup<Domain> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 
     async fn txt(&self, _: &Domain) -> Lookup<Vec<u8>> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use merpati_plugin::Dnssec;
 use merpati_plugin::resolver::Answer;
 
 use super::*;
@@ -12,8 +11,8 @@ struct Zone(Vec<(u16, &'static str, IpAddr)>);
 
 fn answer<T>(records: Vec<T>) -> Lookup<T> {
     match records.is_empty() {
-        true => Err(ResolveError::NoData),
-        false => Ok(Answer { records, dnssec: Dnssec::Insecure }),
+        true => Err(ResolveError::NoData(Dnssec::Insecure)),
+        false => Ok(Answer::insecure(records)),
     }
 }
 
@@ -33,11 +32,11 @@ impl Resolver for Zone {
     }
 
     async fn names(&self, _: IpAddr) -> Lookup<Domain> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 
     async fn txt(&self, _: &Domain) -> Lookup<Vec<u8>> {
-        Err(ResolveError::NoData)
+        Err(ResolveError::NoData(Dnssec::Insecure))
     }
 }
 

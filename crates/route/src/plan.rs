@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use merpati_types::Domain;
 
 use crate::mx::{Candidate, NoRoute};
+use crate::security::Security;
 
 /// The most addresses of one host that are tried.
 pub const ADDRESS_LIMIT: usize = 8;
@@ -35,6 +36,17 @@ pub struct Hop {
     pub port: u16,
     /// Why it is here, for `explain` and logs.
     pub why: String,
+    /// Which TLS it needs, and why; `None` until that is decided (see [`Plan::secure`]).
+    pub security: Option<Security>,
+}
+
+/// A host that is none of the hops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name.
+    pub host: Domain,
+    /// What the resolver said, if its addresses are not known now; it has none otherwise.
+    pub unknown: Option<String>,
 }
 
 /// Where to go, in order.
@@ -42,6 +54,8 @@ pub struct Hop {
 pub struct Plan {
     /// At least one.
     pub hops: Vec<Hop>,
+    /// Hosts without addresses.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Plan {
@@ -55,34 +69,52 @@ impl Plan {
         hosts: impl IntoIterator<Item = (Candidate, AddressAnswer, String)>,
         port: u16,
     ) -> Result<Self, NoRoute> {
-        let mut hops = Vec::new();
-        let mut temporary = None;
+        let (mut hops, mut left_out) = (Vec::new(), Vec::new());
         for (Candidate { host, preference }, answer, why) in hosts {
-            match answer {
-                AddressAnswer::Found(addresses) => {
-                    let addresses = addresses_in_order(addresses);
-                    if !addresses.is_empty() {
-                        hops.push(Hop { host: Some(host), preference, addresses, port, why });
-                    }
+            let unknown = match answer {
+                AddressAnswer::Found(addresses) if !addresses.is_empty() => {
+                    let (host, addresses) = (Some(host), addresses_in_order(addresses));
+                    hops.push(Hop { host, preference, addresses, port, why, security: None });
+                    continue;
                 }
-                AddressAnswer::None => {}
-                AddressAnswer::Temporary(reason) => temporary = Some(reason),
-            }
+                AddressAnswer::Found(_) | AddressAnswer::None => None,
+                AddressAnswer::Temporary(reason) => Some(reason),
+            };
+            left_out.push(LeftOut { host, unknown });
         }
-        match (hops.is_empty(), temporary) {
-            (false, _) => Ok(Self { hops }),
-            (true, Some(reason)) => Err(NoRoute::Temporary { domain: domain.clone(), reason }),
-            (true, None) => Err(NoRoute::NoAddress(domain.clone())),
+        if !hops.is_empty() {
+            return Ok(Self { hops, left_out });
         }
+        Err(match left_out.into_iter().rev().find_map(|host| host.unknown) {
+            Some(reason) => NoRoute::Temporary { domain: domain.clone(), reason },
+            None => NoRoute::NoAddress(domain.clone()),
+        })
     }
 
     /// To an address literal.
     #[must_use]
     pub fn literal(address: IpAddr, port: u16) -> Self {
         let why = "address literal".to_owned();
-        Self {
-            hops: vec![Hop { host: None, preference: None, addresses: vec![address], port, why }],
+        let (addresses, security) = (vec![address], None);
+        let hop = Hop { host: None, preference: None, addresses, port, why, security };
+        Self { hops: vec![hop], left_out: Vec::new() }
+    }
+
+    /// Says for each hop which TLS it needs. One that is to be skipped stays, so that the plan
+    /// shows why.
+    #[must_use]
+    pub fn secure(mut self, mut decide: impl FnMut(&Hop) -> Security) -> Self {
+        for hop in &mut self.hops {
+            hop.security = Some(decide(hop));
         }
+        self
+    }
+
+    /// Whether every host was considered. Otherwise one that was left out may still take the
+    /// message, and that the others lack the right TLS is not final.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.left_out.iter().all(|host| host.unknown.is_none())
     }
 
     /// Rounds of addresses: those of a round are as good as each other and may be raced, a later
@@ -115,7 +147,7 @@ fn in_turns(hops: &[Hop]) -> Vec<Address<'_>> {
     (0..most).flat_map(turn).collect()
 }
 
-/// One line a host.
+/// One line a host, those that were left out last.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, hop) in self.hops.iter().enumerate() {
@@ -130,8 +162,14 @@ impl fmt::Display for Plan {
                 write!(f, " [{address}]:{}", hop.port)?;
             }
             write!(f, " ({})", hop.why)?;
+            if let Some(security) = &hop.security {
+                write!(f, ", TLS: {security}")?;
+            }
         }
-        Ok(())
+        self.left_out.iter().try_for_each(|LeftOut { host, unknown }| match unknown {
+            Some(reason) => write!(f, "\n{host} left out: {reason}"),
+            None => write!(f, "\n{host} left out: no address"),
+        })
     }
 }
 
@@ -155,7 +193,13 @@ pub fn addresses_in_order(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use merpati_types::Host;
+
     use super::*;
+    use crate::dnssec::DnsState;
+    use crate::mta_sts::{Policy, Sts};
+    use crate::security::{Asked, Destination, MailHost, Route};
+    use crate::tlsa::Dane;
 
     fn addresses(text: &str) -> Vec<IpAddr> {
         text.split_whitespace().map(|address| address.parse().unwrap()).collect()
@@ -181,17 +225,24 @@ mod tests {
                 let host = Domain::parse(&format!("h{number}.test")).unwrap();
                 (Candidate { host, preference: Some(10) }, answer, "MX 10".to_owned())
             });
-            Plan::of(&domain, hosts, 25).map(|plan| plan.to_string())
+            Plan::of(&domain, hosts, 25)
         };
         let found = AddressAnswer::Found(addresses("192.0.2.1"));
         let temporary = AddressAnswer::Temporary("time-out".to_owned());
-        let text = plan(vec![AddressAnswer::None, temporary.clone(), found]).unwrap();
-        assert_eq!(text, "h2.test [192.0.2.1]:25 (MX 10)");
+        let whole = plan(vec![AddressAnswer::None, found.clone()]).unwrap();
+        let text = "h1.test [192.0.2.1]:25 (MX 10)\nh0.test left out: no address";
+        assert_eq!((whole.to_string().as_str(), whole.is_whole()), (text, true));
+        let part = plan(vec![temporary.clone(), found]).unwrap();
+        let text = "h1.test [192.0.2.1]:25 (MX 10)\nh0.test left out: time-out";
+        assert_eq!((part.to_string().as_str(), part.is_whole()), (text, false));
+        let empty = plan(vec![AddressAnswer::Found(Vec::new())]).unwrap_err();
+        assert_eq!(empty, NoRoute::NoAddress(domain.clone()));
         let none = plan(vec![AddressAnswer::None]).unwrap_err();
         assert_eq!(none, NoRoute::NoAddress(domain.clone()));
         let later = plan(vec![AddressAnswer::None, temporary]).unwrap_err();
         assert!(matches!(later, NoRoute::Temporary { .. }));
     }
+
     #[test]
     fn hosts_of_a_round_take_turns() {
         let check = |hosts: &[(u16, &str)], expected: &str| {
@@ -201,8 +252,9 @@ mod tests {
                 addresses: addresses(text),
                 port: 25,
                 why: String::new(),
+                security: None,
             };
-            let plan = Plan { hops: hosts.iter().map(hop).collect() };
+            let plan = Plan { hops: hosts.iter().map(hop).collect(), left_out: Vec::new() };
             let round = |round: Vec<Address<'_>>| {
                 let addresses = round.iter().map(|at| at.address.to_string());
                 addresses.collect::<Vec<_>>().join(" ")
@@ -213,5 +265,39 @@ mod tests {
         check(&[(10, "192.0.2.1")], "192.0.2.1");
         check(&[(10, "::1 ::2 ::3"), (10, "192.0.2.1 ::4")], "::1 192.0.2.1 ::2 ::4 ::3");
         check(&[(10, "::1"), (20, "::2 ::3"), (20, "::4")], "::1 | ::2 ::4 ::3");
+    }
+
+    #[test]
+    fn a_plan_says_which_tls_its_hosts_need() {
+        let domain = Host::parse("d.test").unwrap();
+        let policy = b"version: STSv1\nmode: enforce\nmx: mx1.d.test\nmax_age: 86400\n";
+        let policy = Policy::parse(policy).unwrap();
+        let answer = AddressAnswer::Found(addresses("192.0.2.1"));
+        let hosts = ["mx1.d.test", "mx2.d.test"].map(|host| {
+            let host = Domain::parse(host).unwrap();
+            (Candidate { host, preference: Some(10) }, answer.clone(), "MX 10".to_owned())
+        });
+        let plan = Plan::of(domain.domain().unwrap(), hosts, 25).unwrap();
+        let plan = plan.secure(|hop| {
+            let destination = Destination {
+                domain: &domain,
+                expanded: None,
+                route: Route::Mx(DnsState::Insecure),
+                sts: Sts::Policy(&policy),
+                wanted: None,
+                asked: Asked::Nothing,
+            };
+            let host = Host::Domain(hop.host.clone().unwrap());
+            let (addresses, dane) = (DnsState::Insecure, Dane::NotSecure);
+            let host = MailHost { host: &host, addresses, dane: &dane, base: None };
+            Security::decide(&destination, &host)
+        });
+        let text = "mx1.d.test [192.0.2.1]:25 (MX 10), TLS: verify mx1.d.test \
+                    (MTA-STS: its policy is enforced, and allows the host)\n\
+                    mx2.d.test [192.0.2.1]:25 (MX 10), TLS: skip for now \
+                    (MTA-STS: the MTA-STS policy of d.test does not allow mx2.d.test)";
+        assert_eq!(plan.to_string(), text);
+        let skipped = |hop: &Hop| hop.security.as_ref().is_some_and(|tls| tls.skips().is_some());
+        assert_eq!(plan.hops.iter().map(skipped).collect::<Vec<_>>(), [false, true]);
     }
 }

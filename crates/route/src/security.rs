@@ -151,6 +151,22 @@ pub enum Need {
     SkipHost(Failure),
 }
 
+impl Need {
+    /// For logs, and for programs that read them.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Opportunistic => "may",
+            Self::Encrypted => "encrypt",
+            Self::Dane { .. } => "dane",
+            Self::WebPki(_) => "verify",
+            Self::Pinned { .. } => "pinned",
+            Self::SkipHost(_) => "skip",
+        }
+    }
+}
+
 /// Who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -247,6 +263,16 @@ impl Security {
         rules::decide(destination, host)
     }
 
+    /// Why nobody need connect to the host, where that is so. [`Self::faults`] is then all that
+    /// there is to report.
+    #[must_use]
+    pub fn skips(&self) -> Option<&Failure> {
+        match &self.need {
+            Need::SkipHost(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
     /// The names that count in the host's certificate.
     #[must_use]
     pub fn names(&self) -> &[Host] {
@@ -288,27 +314,19 @@ impl fmt::Display for Security {
                 write!(f, "{} {record}", if number == 0 { "" } else { "," })
             })
         };
+        f.write_str(self.need.as_str())?;
         match &self.need {
-            Need::Clear => f.write_str("clear")?,
-            Need::Opportunistic => f.write_str("may")?,
-            Need::Encrypted => f.write_str("encrypt")?,
+            Need::Clear | Need::Opportunistic | Need::Encrypted => {}
             Need::Dane { records: of, names: for_names } => {
-                f.write_str("dane")?;
                 records(f, of)?;
                 names(f, "for", for_names)?;
             }
-            Need::WebPki(name) => write!(f, "verify {name}")?,
-            Need::Pinned { pins, .. } => {
-                f.write_str("pinned")?;
-                records(f, pins)?;
-            }
-            Need::SkipHost(failure) => {
-                let severity = match failure.severity {
-                    Severity::Transient => "for now",
-                    Severity::Permanent => "for good",
-                };
-                write!(f, "skip {severity}")?;
-            }
+            Need::WebPki(name) => write!(f, " {name}")?,
+            Need::Pinned { pins, .. } => records(f, pins)?,
+            Need::SkipHost(failure) => f.write_str(match failure.severity {
+                Severity::Transient => " for now",
+                Severity::Permanent => " for good",
+            })?,
         }
         write!(f, " ({}: {})", self.source.as_str(), self.why)?;
         match &self.trial {

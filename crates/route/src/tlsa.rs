@@ -195,6 +195,9 @@ pub fn strongest(mut records: Vec<Tlsa>) -> Vec<Tlsa> {
     records
 }
 
+/// The most records of one host that count; those who publish keys have a handful.
+pub const RECORD_LIMIT: usize = 64;
+
 /// What the DNS said when asked for the TLSA records of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TlsaAnswer {
@@ -218,7 +221,7 @@ pub enum Dane {
     /// That it has TLS, and nothing on whose certificate to expect (RFC 7672 §2.2). Why each
     /// record cannot be used.
     Unusable(Vec<Unusable>),
-    /// That its certificate matches one of these: at least one.
+    /// That its certificate matches one of these: at least one, at most [`RECORD_LIMIT`].
     Usable(Vec<Tlsa>),
     /// Nobody knows now; the host is not to be used until somebody does (RFC 7672 §2.1.2). Why.
     Bogus(String),
@@ -242,7 +245,13 @@ impl From<TlsaAnswer> for Dane {
                 Err(why) => unusable.push(why),
             }
         }
-        if usable.is_empty() { Self::Unusable(unusable) } else { Self::Usable(strongest(usable)) }
+        if usable.is_empty() {
+            unusable.truncate(RECORD_LIMIT);
+            return Self::Unusable(unusable);
+        }
+        let mut records = strongest(usable);
+        records.truncate(RECORD_LIMIT);
+        Self::Usable(records)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The policy itself (RFC 8461 §3.2), and which hosts it allows (§4.1).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -32,7 +33,7 @@ impl Mode {
 }
 
 /// A pattern of hosts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MxPattern {
     /// `mail.example.org`: this host.
     Exactly(Domain),
@@ -122,7 +123,9 @@ impl Policy {
     }
 
     pub(super) fn parse_text(text: &str) -> Result<Self, PolicyError> {
-        let (mut version, mut mode, mut max_age, mut mx) = (None, None, None, Vec::new());
+        let (mut version, mut mode, mut max_age) = (None, None, None);
+        // Thousands of patterns fit in: each is compared with few.
+        let (mut mx, mut seen) = (Vec::new(), BTreeSet::new());
         for (number, line) in text.split('\n').enumerate() {
             let line = line.strip_suffix('\r').unwrap_or(line).trim_end_matches(WSP);
             if line.is_empty() {
@@ -138,8 +141,8 @@ impl Policy {
                 "mode" if mode.is_none() => mode = Some(read_mode(value).ok_or(bad)?),
                 "max_age" if max_age.is_none() => max_age = Some(read_age(value).ok_or(bad)?),
                 "mx" => {
-                    let pattern = value.parse().map_err(|_| bad)?;
-                    if !mx.contains(&pattern) {
+                    let pattern: MxPattern = value.parse().map_err(|_| bad)?;
+                    if seen.insert(pattern.clone()) {
                         mx.push(pattern);
                     }
                 }
@@ -185,7 +188,13 @@ impl fmt::Display for Policy {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
+
     use super::*;
+    use crate::mta_sts::{CachedPolicy, find_id};
+    use crate::tls_rpt::find_destinations;
+    use crate::tlsa::Tlsa;
 
     fn check(text: &str, expected: Result<&str, PolicyError>) {
         let read = Policy::parse(text.as_bytes());
@@ -257,6 +266,42 @@ mod tests {
         assert_eq!(error, PolicyError::TooLong);
         let error = Policy::parse(b"version: STSv1\nx: \xff").unwrap_err();
         assert_eq!(error, PolicyError::NotText);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(8461),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn whatever_is_read_is_written_as_it_is_read(
+            mode in "none|testing|enforce",
+            age in "[0-9]{1,10}",
+            mx in proptest::collection::vec(r"(\*\.)?[a-c]{1,3}(\.[a-cé]{1,3}){0,2}", 1..5),
+            other in r"[a-z]{1,4}: ?\PC{0,5}",
+            end in "\r?\n",
+        ) {
+            let mx: String = mx.iter().map(|pattern| format!("mx:{pattern}{end}")).collect();
+            let text =
+                format!("{other}{end}max_age:{age}{end}{mx}mode: {mode}{end}version: STSv1{end}");
+            let policy = Policy::parse(text.as_bytes());
+            prop_assume!(!text.starts_with("mode") && !text.starts_with("mx:"));
+            let policy = policy.unwrap();
+            prop_assert_eq!(Policy::parse(policy.to_string().as_bytes()), Ok(policy));
+        }
+
+        #[test]
+        fn octets_do_no_harm(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let after = |start: &[u8]| [start, &octets].concat();
+            let _ = Policy::parse(&octets);
+            let _ = Policy::parse(&after(b"version: STSv1\nmode: none\nmax_age: 1\nmx: "));
+            let _ = CachedPolicy::from_bytes(&after(b"merpati-mta-sts 1\n"));
+            let _ = find_id([&octets[..], &after(b"v=STSv1;")]);
+            let _ = find_destinations([&after(b"v=TLSRPTv1;rua=mailto:")[..]]);
+            let _ = Tlsa::new(3, 1, 0, &after(b"\x30"));
+        }
     }
 
     #[test]

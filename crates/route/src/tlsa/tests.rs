@@ -116,6 +116,11 @@ fn a_set_means_the_best_it_holds() {
     // A malformed strong digest does not push a good one out.
     check(set("3 1 1 =a|3 1 2 *63"), "usable 1");
     check(set("3 1 1 =a|3 1 1 =b|2 0 1 =c"), "usable 3");
+    let numbers = 0..200u8;
+    let many = numbers.clone().map(|number| Tlsa::new(3, 1, 1, &[number; 32])).collect();
+    check(TlsaAnswer::Secure(many), "usable 64");
+    let many = numbers.map(|number| Tlsa::new(1, 1, number, b"")).collect();
+    check(TlsaAnswer::Secure(many), "unusable 64");
 }
 
 /// The chain's certificates are `CERT/KEY`; what is found is `record@place`.

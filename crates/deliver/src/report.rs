@@ -1,13 +1,12 @@
 //! The reports that an attempt makes due.
 
 use bytes::{Bytes, BytesMut};
-use merpati_dsn::{About, Action, OriginalMessage, Report, ReportedRecipient, wanted};
+use merpati_dsn::{
+    About, Action, Classifier, OriginalMessage, Report, ReportedRecipient, Symptom, told, wanted,
+};
 use merpati_plugin::deliver::{DeliveryOutcome, MessageSource};
 use merpati_plugin::spool::{Attributes, FollowUp, NewMessage, Origin, Parcel};
-use merpati_types::{
-    BodyType, EnhancedStatus, Envelope, HeaderEdits, HeaderSection, Recipient, Ret, ReversePath,
-    Timestamp,
-};
+use merpati_types::{EnhancedStatus, HeaderEdits, HeaderSection, Recipient, Ret, Timestamp};
 
 /// The most of a message that is read for a report.
 const READ_LIMIT: usize = 128 * 1024;
@@ -30,9 +29,7 @@ pub(crate) async fn follow_ups(
     now: Timestamp,
 ) -> Vec<(Action, FollowUp)> {
     // Nobody is told of a report that failed: it ends here (RFC 5321 §4.5.5).
-    let ReversePath::Mailbox(sender) = &parcel.info.message.envelope.sender else {
-        return Vec::new();
-    };
+    let Some(sender) = told(&parcel.info.message.envelope) else { return Vec::new() };
     let kinds: [&[Action]; 3] = [
         &[Action::Failed],
         &[Action::Delayed],
@@ -73,11 +70,14 @@ pub(crate) async fn follow_ups(
 fn reported(fate: &Fate<'_>) -> ReportedRecipient {
     // `name [address]:port` is for our logs; a report names the host.
     let host = |remote: &String| remote.split(' ').next().unwrap_or_default().to_owned();
+    let symptom = Symptom::of(&fate.outcome.diagnostic);
+    let symptom = Symptom { status: symptom.status.or(Some(fate.status)), ..symptom };
     ReportedRecipient {
         address: fate.recipient.address.clone(),
         orcpt: fate.recipient.orcpt.clone(),
         action: fate.action,
         status: fate.status,
+        class: Classifier::default().class(&symptom),
         remote_mta: fate.outcome.remote.as_ref().map(host),
         diagnostic: fate.outcome.diagnostic.clone(),
         retry_until: fate.retry_until,
@@ -85,16 +85,8 @@ fn reported(fate: &Fate<'_>) -> ReportedRecipient {
 }
 
 fn follow_up(report: Report, about: &About, now: Timestamp) -> FollowUp {
-    let smtputf8 = report.utf8;
-    let body = if report.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
-    let envelope = Envelope {
-        recipients: vec![Recipient::new(about.to.clone())],
-        body,
-        smtputf8,
-        ..Envelope::new(ReversePath::Null)
-    };
     let message = NewMessage {
-        envelope,
+        envelope: report.envelope(about.to.clone()),
         edits: HeaderEdits::default(),
         attributes: Attributes::default(),
         origin: Origin::default(),

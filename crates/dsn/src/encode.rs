@@ -1,5 +1,7 @@
 //! Content encodings for text that has to pass as ASCII.
 
+use crate::text::Charset;
+
 /// Lines of quoted-printable are at most 76 octets with the `=` that breaks them (RFC 2045 §6.7).
 const SOFT_LIMIT: usize = 75;
 /// An encoded word is at most 75 octets (RFC 2047 §2), of which these hold text.
@@ -52,11 +54,34 @@ pub(crate) fn quoted_printable(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// A header text: as it is, or as encoded words if it is beyond ASCII.
-pub(crate) fn header_text(text: &str) -> String {
-    if text.is_ascii() {
+/// A text in a header: as it is, or as encoded words where it has to be ASCII.
+pub(crate) fn unstructured(text: &str, charset: Charset) -> String {
+    // What looks like an encoded word would be taken for one.
+    let is_plain = (text.is_ascii() || charset == Charset::Utf8) && !text.contains("=?");
+    if is_plain { text.to_owned() } else { encoded_words(text) }
+}
+
+/// A display name: as it is, quoted, or as encoded words (RFC 5322 §3.2.5).
+pub(crate) fn phrase(text: &str, charset: Charset) -> String {
+    if !(text.is_ascii() || charset == Charset::Utf8) || text.contains("=?") {
+        return encoded_words(text);
+    }
+    let is_atext = |c: char| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~ ".contains(c);
+    if text.chars().all(is_atext) {
         return text.to_owned();
     }
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn encoded_words(text: &str) -> String {
     let mut words = vec![Vec::new()];
     for character in text.chars() {
         let mut encoded = Vec::new();
@@ -119,9 +144,27 @@ mod tests {
 
     #[test]
     fn header_text_becomes_encoded_words() {
-        assert_eq!(header_text("Mail (undelivered)"), "Mail (undelivered)");
-        assert_eq!(header_text("Pošta: ne"), "=?utf-8?Q?Po=C5=A1ta=3A_ne?=");
-        let long = header_text(&"ž".repeat(100));
+        use Charset::{Ascii, Utf8};
+        let czech = "=?utf-8?Q?Po=C5=A1ta=3A_ne?=";
+        for (text, ascii, utf8, name) in [
+            ("Mail (undelivered)", None, None, "\"Mail (undelivered)\""),
+            ("Post: \"a\\b\"", None, None, "\"Post: \\\"a\\\\b\\\"\""),
+            ("Mail System", None, None, "Mail System"),
+            ("Pošta: ne", Some(czech), None, czech),
+            (
+                "=?x",
+                Some("=?utf-8?Q?=3D=3Fx?="),
+                Some("=?utf-8?Q?=3D=3Fx?="),
+                "=?utf-8?Q?=3D=3Fx?=",
+            ),
+        ] {
+            assert_eq!(unstructured(text, Ascii), ascii.unwrap_or(text));
+            assert_eq!(unstructured(text, Utf8), utf8.unwrap_or(text));
+            assert_eq!(phrase(text, Ascii), name);
+        }
+        assert_eq!(phrase("Pošta: ne", Utf8), "\"Pošta: ne\"");
+        assert_eq!(phrase("Pošta", Utf8), "Pošta");
+        let long = unstructured(&"ž".repeat(100), Ascii);
         assert!(long.split(' ').all(|word| word.len() <= 75 && word.ends_with("?=")), "{long}");
     }
 }

@@ -23,8 +23,8 @@ pub use mac::Keyring;
 pub use received::{
     DeliveryReport, FeedbackKind, FeedbackReport, ReadReportError, ReceivedReport, Returned,
 };
-pub use report::{About, OriginalMessage, Report, ReportedRecipient};
+pub use report::{About, OriginalMessage, Report, ReportedRecipient, told};
 pub use srs::{Srs, SrsForwardError, SrsOptions, SrsReverseError, SrsSeparator};
 pub use status::{DeliveryStatus, RecipientStatus, StatusPartError, Typed};
 pub use verp::{Verp, VerpDelimiters, VerpError};
-pub use wording::{News, Wording};
+pub use wording::{Languages, Wording, WordingError, WordingFault};

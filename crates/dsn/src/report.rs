@@ -1,13 +1,17 @@
 //! The bytes of a report.
 
-use merpati_types::{EnhancedStatus, Envid, Mailbox, MessageId, Orcpt, Ret, Timestamp};
+use merpati_types::{
+    BodyType, EnhancedStatus, Envelope, Envid, Mailbox, MessageId, Notify, Orcpt, Recipient, Ret,
+    ReversePath, Timestamp,
+};
 
 use crate::action::{Action, returned};
-use crate::encode::{header_text, is_seven_bit, lines, quoted_printable};
+use crate::classify::BounceClass;
+use crate::encode::{is_seven_bit, lines, phrase, quoted_printable, unstructured};
 use crate::text::{
     Charset, address, clean, field, host_name, other_host, paragraph, typed_address,
 };
-use crate::wording::Wording;
+use crate::wording::{News, Slot, Values, Wording};
 
 /// The largest message that comes back whole, in octets; of a larger one only the header
 /// section does.
@@ -51,6 +55,9 @@ pub struct ReportedRecipient {
     pub action: Action,
     /// Why.
     pub status: EnhancedStatus,
+    /// What kind of trouble it is, for the words to its sender ([`crate::Classifier`]); of what
+    /// went well it says nothing.
+    pub class: BounceClass,
     /// The host that said so; what is no host name or address is left out.
     pub remote_mta: Option<String>,
     /// Its words. With the host, and a reply code in front, they are quoted as SMTP; otherwise as
@@ -102,7 +109,7 @@ impl Report {
         recipients: &[ReportedRecipient],
         original: OriginalMessage<'_>,
     ) -> Self {
-        Self::write_in(&Wording::ENGLISH, about, recipients, original)
+        Self::write_in(Wording::english(), about, recipients, original)
     }
 
     /// Writes a report as [`Self::write`] does, in the words given.
@@ -119,6 +126,9 @@ impl Report {
             recipients,
             action: recipients.first().map_or(Action::Failed, |recipient| recipient.action),
             host: host_name(&about.reporting_mta),
+            sender: address(&about.to, Charset::Utf8),
+            arrived: about.arrived.to_rfc5322(),
+            id: about.message.to_string(),
             charset: charset(about, recipients, original),
         };
         let boundary = writer.boundary(original);
@@ -135,6 +145,28 @@ impl Report {
         let eight_bit = !bytes.is_ascii();
         Self { bytes, eight_bit, utf8: writer.charset == Charset::Utf8 }
     }
+
+    /// The envelope that it is sent in: from the null reverse path, so that nobody is told what
+    /// becomes of it (RFC 5321 §4.5.5), and with NOTIFY=NEVER, the only one that a report may have (RFC
+    /// 3461 §6.1).
+    #[must_use]
+    pub fn envelope(&self, to: Mailbox) -> Envelope {
+        let body = if self.eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
+        let recipient = Recipient { notify: Notify::Never, ..Recipient::new(to) };
+        Envelope {
+            recipients: vec![recipient],
+            body,
+            smtputf8: self.utf8,
+            ..Envelope::new(ReversePath::Null)
+        }
+    }
+}
+
+/// Whom a report about a message goes to: nobody, if it came from the null reverse path. So a
+/// report about a report is never written.
+#[must_use]
+pub fn told(envelope: &Envelope) -> Option<&Mailbox> {
+    envelope.sender.mailbox()
 }
 
 /// UTF-8 where the sender's address leaves no choice, or where the message came with SMTPUTF8 and
@@ -167,6 +199,9 @@ struct Writer<'a> {
     action: Action,
     /// Our name.
     host: String,
+    sender: String,
+    arrived: String,
+    id: String,
     charset: Charset,
 }
 
@@ -187,11 +222,14 @@ impl Writer<'_> {
 
     fn head(&self, out: &mut String, boundary: &str) {
         let Self { about, host, .. } = self;
-        let from = self.header_words(&self.wording.from);
+        let news = News::of(self.action);
+        let line = |slot| clean(&self.wording.line(slot, &self.values()), Charset::Utf8);
+        let from = phrase(&line(Slot::From), self.charset);
+        let subject = unstructured(&line(Slot::Subject(news)), self.charset);
         field(out, "Date", &about.now.to_rfc5322());
-        field(out, "From", &format!("{from} <MAILER-DAEMON@{host}>"));
+        field(out, "From", format!("{from} <MAILER-DAEMON@{host}>").trim_start());
         field(out, "To", &address(&about.to, self.charset));
-        field(out, "Subject", &self.header_words(&self.wording.news(self.action).subject));
+        field(out, "Subject", &subject);
         field(out, "Message-ID", &format!("<{}.{:016x}@{host}>", about.message, about.seed));
         // RFC 3834 §5: nobody's autoresponder should answer this.
         field(out, "Auto-Submitted", "auto-replied");
@@ -205,35 +243,77 @@ impl Writer<'_> {
         out.push_str("This is a delivery report in MIME format.\r\n\r\n");
     }
 
-    fn header_words(&self, text: &str) -> String {
-        let text = clean(text, Charset::Utf8);
-        if self.charset == Charset::Utf8 { text } else { header_text(&text) }
+    /// What can be filled in everywhere.
+    fn values(&self) -> Values<'_> {
+        Values {
+            host: &self.host,
+            sender: &self.sender,
+            arrived: &self.arrived,
+            id: &self.id,
+            ..Values::default()
+        }
+    }
+
+    /// The words for people: greeting, opening, the recipients one by one, closing.
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let mut say = |slot| {
+            for words in self.wording.paragraphs(slot, &self.values()) {
+                if !text.is_empty() {
+                    text.push_str("\r\n");
+                }
+                paragraph(&mut text, "", &words);
+            }
+        };
+        let news = News::of(self.action);
+        say(Slot::Greeting);
+        say(Slot::Opening(news));
+        for recipient in self.recipients {
+            self.about_one(&mut text, recipient);
+        }
+        for words in self.wording.paragraphs(Slot::Closing(news), &self.values()) {
+            text.push_str("\r\n");
+            paragraph(&mut text, "", &words);
+        }
+        text
+    }
+
+    fn about_one(&self, text: &mut String, recipient: &ReportedRecipient) {
+        const INDENT: &str = "    ";
+        let address = address(&recipient.address, Charset::Utf8);
+        text.push_str(&format!("\r\n<{address}>\r\n"));
+        let remote = recipient.remote_mta.as_deref().and_then(other_host);
+        let until = recipient.retry_until.map(Timestamp::to_rfc5322);
+        let values = Values {
+            recipient: &address,
+            status: &recipient.status.to_string(),
+            remote: remote.as_deref().unwrap_or_default(),
+            date: until.as_deref().unwrap_or_default(),
+            ..self.values()
+        };
+        let mut say = |slot| {
+            for words in self.wording.paragraphs(slot, &values) {
+                paragraph(text, INDENT, &words);
+            }
+        };
+        Slot::of_recipient(recipient.action, recipient.class).into_iter().for_each(&mut say);
+        if until.is_some() {
+            say(Slot::TriedUntil);
+        }
+        let words = clean(&recipient.diagnostic, Charset::Utf8);
+        match &remote {
+            Some(_) if recipient.is_reply() => {
+                say(Slot::Said);
+                paragraph(text, INDENT, &words);
+            }
+            Some(remote) => paragraph(text, INDENT, &format!("{remote}: {words}")),
+            None => paragraph(text, INDENT, &words),
+        }
     }
 
     /// The first part. Words beyond ASCII can be quoted here whatever the report is.
     fn human(&self, out: &mut String) {
-        let mut text = String::new();
-        let wording = self.wording;
-        paragraph(&mut text, "", &wording.greeting.replace("{host}", &self.host));
-        text.push_str("\r\n");
-        paragraph(&mut text, "", &clean(&wording.news(self.action).opening, Charset::Utf8));
-        for recipient in self.recipients {
-            text.push_str(&format!("\r\n<{}>\r\n", address(&recipient.address, Charset::Utf8)));
-            let words = clean(&recipient.diagnostic, Charset::Utf8);
-            let remote = recipient.remote_mta.as_deref().and_then(other_host);
-            match remote {
-                Some(remote) if recipient.is_reply() => {
-                    paragraph(&mut text, "    ", &wording.said.replace("{host}", &remote));
-                    paragraph(&mut text, "    ", &words);
-                }
-                Some(remote) => paragraph(&mut text, "    ", &format!("{remote}: {words}")),
-                None => paragraph(&mut text, "    ", &words),
-            }
-            if let Some(until) = recipient.retry_until {
-                let until = until.to_rfc5322();
-                paragraph(&mut text, "    ", &wording.tried_until.replace("{date}", &until));
-            }
-        }
+        let text = self.text();
         let (charset, encoding) = match (text.is_ascii(), self.charset) {
             (true, _) => ("us-ascii", "7bit"),
             (false, Charset::Utf8) => ("utf-8", "8bit"),
@@ -241,6 +321,9 @@ impl Writer<'_> {
         };
         field(out, "Content-Type", &format!("text/plain; charset={charset}"));
         field(out, "Content-Transfer-Encoding", encoding);
+        if !self.wording.language().is_empty() {
+            field(out, "Content-Language", self.wording.language());
+        }
         out.push_str("\r\n");
         if encoding == "quoted-printable" {
             let mut quoted = Vec::new();

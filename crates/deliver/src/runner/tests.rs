@@ -259,6 +259,21 @@ async fn a_delay_is_told_once_and_the_end_too() {
     assert!(world.spool.parcels().is_empty());
 }
 
+/// A report that cannot be delivered, either, ends there: nobody is told of it.
+#[tokio::test(start_paused = true)]
+async fn reports_of_reports_are_never_written() {
+    let world = World::new();
+    world.script.set("dead.test", DEAD);
+    world.script.set("sender.test", DEAD);
+    world.put(message(&["b@dead.test"]));
+    world.pass(12 * 24 * HOUR).await;
+    let reports = world.reports();
+    let about_b = |(_, text): &&(Duration, String)| text.contains("rfc822; b@dead.test");
+    assert_eq!((reports.len(), reports.iter().filter(about_b).count()), (2, 2));
+    assert!(!world.script.times("sender.test").is_empty());
+    assert!(world.spool.parcels().is_empty());
+}
+
 /// RFC 2852: with R it comes back at its time; with N the sender hears of it, and it goes on.
 #[tokio::test(start_paused = true)]
 async fn deadlines_are_kept() {

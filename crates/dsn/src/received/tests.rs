@@ -225,6 +225,7 @@ fn own(recipients: usize) -> Report {
         orcpt: None,
         action: Action::Failed,
         status: Status::MAILBOX_FULL.with(Severity::Permanent),
+        class: BounceClass::MailboxFull,
         remote_mta: Some("mx.receiver.test".to_owned()),
         diagnostic: "552 5.2.2 mailbox full".to_owned(),
         retry_until: None,

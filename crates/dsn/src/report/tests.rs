@@ -1,7 +1,5 @@
 //! Reports, read back by another reader and by ours.
 
-use std::borrow::Cow;
-
 use mail_parser::{Message, MessageParser, MimeHeaders};
 use merpati_types::{Severity, Status};
 use proptest::prelude::*;
@@ -9,7 +7,6 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::status::{DeliveryStatus, Typed};
-use crate::wording::News;
 
 fn about() -> About {
     About {
@@ -32,6 +29,7 @@ fn failed() -> ReportedRecipient {
         orcpt: Some(Orcpt::from_parameter("rfc822;Bob@old.test").unwrap()),
         action: Action::Failed,
         status: Status::NO_MAILBOX.with(Severity::Permanent),
+        class: BounceClass::Other,
         remote_mta: Some("mx.receiver.test".to_owned()),
         diagnostic: "550 5.1.1 no such user\r\nX-Evil: yes".to_owned(),
         retry_until: None,
@@ -71,6 +69,26 @@ fn another_reader_finds_the_parts() {
     let returned = message.parts[3].message().unwrap();
     assert_eq!(returned.subject(), Some("hi"));
     assert!(!report.eight_bit);
+}
+
+#[test]
+fn nobody_is_told_of_a_report() {
+    let report = Report::write(&about(), &[failed()], original());
+    let envelope = report.envelope(about().to);
+    assert_eq!(envelope.sender, ReversePath::Null);
+    assert_eq!(told(&envelope), None);
+    let recipient = &envelope.recipients[0];
+    assert_eq!(recipient.address, about().to);
+    for action in [Action::Failed, Action::Delayed, Action::Delivered] {
+        assert!(!crate::wanted(recipient.notify, action));
+    }
+    let alice = Envelope::new(ReversePath::Mailbox(about().to));
+    assert_eq!(told(&alice), Some(&about().to));
+    // What it needs of its way is in the envelope.
+    assert_eq!((envelope.body, envelope.smtputf8), (BodyType::SevenBit, false));
+    let utf8 = About { to: Mailbox::parse("álice@sender.test").unwrap(), ..about() };
+    let envelope = Report::write(&utf8, &[failed()], original()).envelope(utf8.to);
+    assert_eq!((envelope.body, envelope.smtputf8), (BodyType::EightBitMime, true));
 }
 
 #[test]
@@ -200,6 +218,8 @@ fn only_replies_are_quoted_as_smtp() {
             let message = parsed(&report);
             let text = message.body_text(0).unwrap();
             let said = text.split_once("<bob@receiver.test>").unwrap().1;
+            // What closes the report is not of the recipient.
+            let said = said.split_once("\r\n\r\n").map_or(said, |(said, _)| said);
             let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(said, human);
         };
@@ -252,21 +272,72 @@ fn large_and_binary_messages_come_back_as_headers() {
 
 #[test]
 fn other_words_can_be_used() {
-    let wording = Wording {
-        from: Cow::Borrowed("Poštovní systém"),
-        failed: News {
-            subject: Cow::Borrowed("Zpráva nebyla doručena"),
-            opening: Cow::Borrowed("Zprávu se nepodařilo doručit."),
-        },
-        ..Wording::ENGLISH
-    };
-    let report = Report::write_in(&wording, &about(), &[failed()], original());
+    let text = "[language]\ncs\n[from]\nPoštovní systém (M)\n\
+        [failed.subject]\nZpráva z {arrived} nebyla doručena\n\
+        [failed.opening]\nZprávu {id} od {sender} se nepodařilo doručit.\n\nJe nám líto.\n\
+        [reason.unknown-user]\nSchránka {recipient} není ({status}).\n[said]\n{remote}:\n";
+    let wording = Wording::parse(text, Wording::english()).unwrap();
+    let recipient = ReportedRecipient { class: BounceClass::UnknownUser, ..failed() };
+    let report = Report::write_in(&wording, &about(), std::slice::from_ref(&recipient), original());
     check_form(&report);
     assert!(!report.eight_bit);
     let message = parsed(&report);
-    assert_eq!(message.subject(), Some("Zpráva nebyla doručena"));
-    assert_eq!(message.from().unwrap().first().unwrap().name(), Some("Poštovní systém"));
-    assert!(message.body_text(0).unwrap().contains("Zprávu se nepodařilo doručit."));
+    let subject = "Zpráva z Thu, 1 Jan 1970 00:00:00 +0000 nebyla doručena";
+    assert_eq!(message.subject(), Some(subject));
+    let name = message.from().unwrap().first().unwrap().name().map(str::to_owned);
+    assert_eq!(name.as_deref(), Some("Poštovní systém (M)"));
+    let text = message.body_text(0).unwrap();
+    for words in [
+        "Zprávu 0000000000007 od alice@sender.test se nepodařilo doručit.\r\n\r\nJe nám líto.",
+        "<bob@receiver.test>\r\n    Schránka bob@receiver.test není (5.1.1).",
+        "    Look for a typing mistake",
+        "    mx.receiver.test:\r\n    550 5.1.1 no such user",
+    ] {
+        assert!(text.contains(words), "{words} is not in {text}");
+    }
+    let bytes = String::from_utf8(report.bytes.clone()).unwrap();
+    assert!(bytes.contains("\r\nContent-Language: cs\r\n"), "{bytes}");
+    assert!(bytes.contains("\r\nContent-Transfer-Encoding: quoted-printable\r\n"));
+    // Where the report may be UTF-8, the words are as they are.
+    let utf8 = About { utf8: true, to: Mailbox::parse("álice@sender.test").unwrap(), ..about() };
+    let report = Report::write_in(&wording, &utf8, &[recipient], original());
+    check_form(&report);
+    let bytes = String::from_utf8(report.bytes).unwrap();
+    for words in [
+        "\r\nFrom: \"Poštovní systém (M)\" <MAILER-DAEMON@relay.test>\r\n",
+        "nebyla doručena",
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n",
+        "Je nám líto.",
+    ] {
+        assert!(bytes.contains(words), "{words} is not in {bytes}");
+    }
+}
+
+#[test]
+fn people_are_told_what_happened_and_what_to_do() {
+    let said = |action, class, wording| {
+        let recipient = ReportedRecipient { action, class, ..failed() };
+        let report = Report::write_in(wording, &about(), &[recipient], original());
+        check_form(&report);
+        let text = parsed(&report).body_text(0).unwrap().into_owned();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let (english, indonesian) = (Wording::english(), Wording::indonesian());
+    let full = BounceClass::MailboxFull;
+    let happened = ["The mailbox of the recipient is full.", "Kotak surat penerima penuh."];
+    let to_do = ["send the message again once there is room", "kirim ulang pesan setelah ada"];
+    for (place, wording) in [english, indonesian].into_iter().enumerate() {
+        let text = said(Action::Failed, full, wording);
+        assert!(text.contains(happened[place]) && text.contains(to_do[place]), "{text}");
+        let text = said(Action::Delayed, full, wording);
+        assert!(text.contains(happened[place]) && !text.contains(to_do[place]), "{text}");
+        let text = said(Action::Relayed, full, wording);
+        assert!(!text.contains(happened[place]) && !text.contains(to_do[place]), "{text}");
+    }
+    let relayed = "handed to a system that will not report on it";
+    assert!(said(Action::Relayed, full, english).contains(relayed));
+    assert!(said(Action::Delivered, full, english).contains("It has been delivered."));
+    assert!(said(Action::Expanded, full, english).contains("stands for several"));
 }
 
 /// Text of all kinds: what harms headers, what folds, and what is beyond ASCII.
@@ -312,6 +383,7 @@ fn recipient() -> impl Strategy<Value = ReportedRecipient> {
             orcpt: orcpt.as_ref().map(Orcpt::of),
             action,
             status: Status::MAILBOX_FULL.with(Severity::Transient),
+            class: BounceClass::MailboxFull,
             remote_mta,
             diagnostic,
             retry_until,

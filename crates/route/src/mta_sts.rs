@@ -23,8 +23,15 @@ pub use policy::{Mode, MxPattern, Policy, PolicyError};
 /// Where the policy is on its host.
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
 
-/// The media type a policy must have (RFC 8461 §3.2); parameters such as a charset may follow.
+/// The media type a policy must have (RFC 8461 §3.2).
 pub const MEDIA_TYPE: &str = "text/plain";
+
+/// Whether a `Content-Type` is that of a policy; parameters such as a charset may follow.
+#[must_use]
+pub fn is_policy(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case(MEDIA_TYPE)
+}
 
 /// The most octets of a policy that are read (RFC 8461 §3.3 suggests 64 KB).
 pub const POLICY_LIMIT: usize = 65_536;
@@ -120,6 +127,16 @@ mod tests {
         check(&[&format!("v=STSv1; id=1; {long}=a")], Err(Malformed));
         check(&[&format!("v=STSv1; id=1; a={}", "b".repeat(5_000))], Err(Malformed));
         assert_eq!(find_id([b"v=STSv1; id=1; a=\xff".as_slice()]), Err(Malformed));
+    }
+
+    #[test]
+    fn policies_are_plain_text() {
+        for good in ["text/plain", "Text/Plain; charset=utf-8", " text/plain ;x"] {
+            assert!(is_policy(good), "{good}");
+        }
+        for wrong in ["", "text/html", "text/plain2", "application/octet-stream; text/plain"] {
+            assert!(!is_policy(wrong), "{wrong}");
+        }
     }
 
     #[test]

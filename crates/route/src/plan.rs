@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use merpati_types::Domain;
 
 use crate::mx::{Candidate, NoRoute};
-use crate::security::Security;
+use crate::security::{Failure, Security};
 
 /// The most addresses of one host that are tried.
 pub const ADDRESS_LIMIT: usize = 8;
@@ -38,6 +38,12 @@ pub struct Hop {
     pub why: String,
     /// Which TLS it needs, and why; `None` until that is decided (see [`Plan::secure`]).
     pub security: Option<Security>,
+}
+
+impl Hop {
+    fn skips(&self) -> Option<&Failure> {
+        self.security.as_ref()?.skips()
+    }
 }
 
 /// A host that is none of the hops.
@@ -121,11 +127,17 @@ impl Plan {
     /// round is for when the earlier ones have failed.
     ///
     /// Within a round hosts take turns, so that a host with many dead addresses does not stand
-    /// before the others.
+    /// before the others. Hosts that are to be skipped are in none: where all are,
+    /// [`Self::skipped`] says why.
     #[must_use]
     pub fn rounds(&self) -> Vec<Vec<Address<'_>>> {
-        let equal = |one: &Hop, other: &Hop| one.preference == other.preference;
-        self.hops.chunk_by(equal).map(in_turns).collect()
+        let hops: Vec<&Hop> = self.hops.iter().filter(|hop| hop.skips().is_none()).collect();
+        hops.chunk_by(|one, other| one.preference == other.preference).map(in_turns).collect()
+    }
+
+    /// Why hosts are to be skipped for want of the right TLS.
+    pub fn skipped(&self) -> impl Iterator<Item = &Failure> {
+        self.hops.iter().filter_map(Hop::skips)
     }
 }
 
@@ -138,10 +150,10 @@ pub struct Address<'a> {
     pub address: IpAddr,
 }
 
-fn in_turns(hops: &[Hop]) -> Vec<Address<'_>> {
+fn in_turns<'a>(hops: &[&'a Hop]) -> Vec<Address<'a>> {
     let most = hops.iter().map(|hop| hop.addresses.len()).max().unwrap_or(0);
     let turn = |turn: usize| {
-        let at = move |hop| Some(Address { hop, address: *hop.addresses.get(turn)? });
+        let at = move |hop: &&'a Hop| Some(Address { hop, address: *hop.addresses.get(turn)? });
         hops.iter().filter_map(at)
     };
     (0..most).flat_map(turn).collect()
@@ -297,7 +309,10 @@ mod tests {
                     mx2.d.test [192.0.2.1]:25 (MX 10), TLS: skip for now \
                     (MTA-STS: the MTA-STS policy of d.test does not allow mx2.d.test)";
         assert_eq!(plan.to_string(), text);
-        let skipped = |hop: &Hop| hop.security.as_ref().is_some_and(|tls| tls.skips().is_some());
-        assert_eq!(plan.hops.iter().map(skipped).collect::<Vec<_>>(), [false, true]);
+        let hosts = |round: &Vec<Address<'_>>| round.iter().map(|at| at.hop.host.clone()).collect();
+        let rounds: Vec<Vec<_>> = plan.rounds().iter().map(hosts).collect();
+        assert_eq!(rounds, [[Some(Domain::parse("mx1.d.test").unwrap())]]);
+        let skipped: Vec<_> = plan.skipped().map(|failure| failure.text.as_str()).collect();
+        assert_eq!(skipped, ["the MTA-STS policy of d.test does not allow mx2.d.test"]);
     }
 }

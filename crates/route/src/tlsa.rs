@@ -131,7 +131,7 @@ impl Tlsa {
     }
 }
 
-/// `3 1 1 0b9fa5a5…`, as in a zone file, with at most eight octets of the data.
+/// `3 1 1 0b9fa5a5…`, as in a zone file, with at most eight octets of the data; `{:#}` writes all.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let usage = match self.usage {
@@ -148,8 +148,9 @@ impl fmt::Display for Tlsa {
             Matching::Sha512 => 2,
         };
         write!(f, "{usage} {selector} {matching} ")?;
-        self.data.iter().take(8).try_for_each(|octet| write!(f, "{octet:02x}"))?;
-        f.write_str(if self.data.len() > 8 { "…" } else { "" })
+        let shown = if f.alternate() { self.data.len() } else { self.data.len().min(8) };
+        self.data[..shown].iter().try_for_each(|octet| write!(f, "{octet:02x}"))?;
+        f.write_str(if shown < self.data.len() { "…" } else { "" })
     }
 }
 

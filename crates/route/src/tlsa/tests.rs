@@ -179,7 +179,9 @@ fn records_fit_certificates_by_usage_and_selector() {
 
 #[test]
 fn pins_are_records() {
-    assert_eq!(Ok(Tlsa::pin([0xaa; 32])), record("3 1 1 *32"));
+    let pin = Tlsa::pin([0xaa; 32]);
+    assert_eq!(format!("{pin:#}"), format!("3 1 1 {}", "aa".repeat(32)));
+    assert_eq!(Ok(pin), record("3 1 1 *32"));
 }
 
 #[test]

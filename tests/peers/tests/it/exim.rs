@@ -83,14 +83,14 @@ fn configuration(home: &Path, mail: &Path, address: SocketAddr) -> String {
 }
 
 /// Unpacked, since the package excludes Postfix.
-fn unpacked() -> PathBuf {
+pub(crate) fn unpacked() -> PathBuf {
     let root = std::env::var_os("MERPATI_PEERS_ROOT")
         .expect("`cargo xtask test --peers` says where Exim was unpacked");
     PathBuf::from(root).join("exim4-daemon-light/usr/sbin/exim4")
 }
 
 /// The id of Exim's user, who is made here as the package would: unpacking makes no users.
-fn user() -> u32 {
+pub(crate) fn user() -> u32 {
     let ask = || Command::new("id").args(["-u", USER]).output().unwrap();
     if !ask().status.success() {
         let mut add = Command::new("useradd");

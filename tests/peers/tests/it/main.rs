@@ -7,11 +7,14 @@
 //! | [`to_postfix`] | relay → Postfix, also one that defers and one that refuses |
 //! | [`to_exim`] | relay → Exim by BDAT |
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
+//! | [`reports`] | our delivery reports → Python's `email` |
+//! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs and Exim |
 //!
-//! All of them need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
+//! Those with servers need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
 //! own servers in a directory of its own and waits for lines of their logs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod addresses;
 mod clients;
 mod dovecot;
 mod exim;
@@ -20,6 +23,7 @@ mod mail;
 mod merpati;
 mod postfix;
 mod process;
+mod reports;
 mod room;
 mod sender;
 mod to_dovecot;

@@ -114,7 +114,9 @@ pub struct MailHost<'a> {
     pub host: &'a Host,
     /// The state of its addresses.
     pub addresses: DnsState,
-    /// What DANE says of it.
+    /// What DANE says of it: [`Dane::NotSecure`] where its addresses are not signed. Nobody asks
+    /// for TLSA records then, since servers that know no DNSSEC may fail to answer at all, and
+    /// the host would be skipped for nothing (RFC 7672 §2.2.2).
     pub dane: &'a Dane,
     /// Under which name its TLSA records are, if that is not its own (see
     /// [`crate::tlsa::bases`]).

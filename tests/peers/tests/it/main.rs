@@ -9,6 +9,7 @@
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email` |
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs and Exim |
+//! | [`dkim`] | our signatures → dkimpy, Mail::DKIM |
 //!
 //! Those with servers need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
 //! own servers in a directory of its own and waits for lines of their logs.
@@ -16,6 +17,7 @@
 
 mod addresses;
 mod clients;
+mod dkim;
 mod dovecot;
 mod exim;
 mod from_postfix;

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod data_bdat;
 pub mod proxy;
 pub mod replies;
+pub mod reports;
 pub mod server_session;
 
 /// Cuts `data` into a first octet, which steers, and the rest.

@@ -44,3 +44,8 @@ fn proxy() {
 fn server_session() {
     replay("server_session", merpati_fuzz::server_session::check);
 }
+
+#[test]
+fn reports() {
+    replay("reports", merpati_fuzz::reports::check);
+}

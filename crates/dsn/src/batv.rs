@@ -259,6 +259,9 @@ mod tests {
         let both = batv(2, "new").with_older(key(1, "older")).with_older(key(1, "old"));
         assert_eq!(both.verify(&signed, at(NOW)), Ok(address("a@x.test")));
         assert_eq!(batv(2, "new").verify(&signed, at(NOW)), Err(BatvError::Forged));
+        // The number says which key it was; another one of the same secret is another key.
+        let signed = batv(3, "new").sign(&address("a@x.test"), at(NOW)).unwrap();
+        assert_eq!(both.verify(&signed, at(NOW)), Err(BatvError::Forged));
         let signed = both.sign(&address("a@x.test"), at(NOW)).unwrap();
         assert!(signed.to_string().starts_with("prvs=2787"), "{signed}");
     }

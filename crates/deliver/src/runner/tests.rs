@@ -266,6 +266,9 @@ async fn reports_of_reports_are_never_written() {
     world.script.set("dead.test", DEAD);
     world.script.set("sender.test", DEAD);
     world.put(message(&["b@dead.test"]));
+    // And one that another host has sent.
+    let envelope = Envelope { sender: ReversePath::Null, ..message(&["c@dead.test"]).envelope };
+    world.put(NewMessage { envelope, ..message(&[]) });
     world.pass(12 * 24 * HOUR).await;
     let reports = world.reports();
     let about_b = |(_, text): &&(Duration, String)| text.contains("rfc822; b@dead.test");

@@ -2,6 +2,7 @@
 //! of its own.
 
 use std::cell::{Cell, RefCell};
+use std::io::{Write as _, stdout};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +49,7 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
         .run_until(async {
             let idle = open_idle(&dial, args.idle as usize).await?;
             if args.hold {
-                println!("{}", serde_json::json!({ "idle": idle.len() }));
+                writeln!(stdout(), "{}", serde_json::json!({ "idle": idle.len() }))?;
                 let mut nothing = Vec::new();
                 tokio::io::stdin().read_to_end(&mut nothing).await?;
                 return Ok(());
@@ -82,9 +83,9 @@ pub(super) async fn run(args: &SendArgs) -> anyhow::Result<()> {
             let took = begun.elapsed();
             let figures = run.figures.borrow();
             if args.json {
-                println!("{}", figures.json(took, idle.len()));
+                writeln!(stdout(), "{}", figures.json(took, idle.len()))?;
             } else {
-                println!("{}", figures.text(took));
+                writeln!(stdout(), "{}", figures.text(took))?;
             }
             if figures.repeated() > 0 {
                 bail!("{} messages were taken for repetitions of others", figures.repeated());

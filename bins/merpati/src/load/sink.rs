@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -38,11 +38,11 @@ pub(super) async fn run(args: &SinkArgs) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.listen).await?;
     let address = listener.local_addr()?;
     if args.json {
-        println!("{}", serde_json::json!({ "listening": address.to_string() }));
+        writeln!(stdout(), "{}", serde_json::json!({ "listening": address.to_string() }))?;
     } else {
-        println!("listening on {address}");
+        writeln!(stdout(), "listening on {address}")?;
     }
-    std::io::stdout().flush()?;
+    stdout().flush()?;
     let counts = Rc::new(RefCell::new(Counts {
         messages: 0,
         octets: 0,
@@ -102,12 +102,12 @@ impl Counts {
                 "messages": messages, "octets": octets, "repeated": repeated, "seconds": seconds,
             });
             // Whoever listened may have gone.
-            let _ = writeln!(std::io::stdout(), "{counts}");
+            let _ = writeln!(stdout(), "{counts}");
         } else {
             let text = format!("{messages} messages, {octets} octets, {repeated} of them repeated");
-            let _ = writeln!(std::io::stdout(), "{text}");
+            let _ = writeln!(stdout(), "{text}");
         }
-        let _ = std::io::stdout().flush();
+        let _ = stdout().flush();
     }
 }
 

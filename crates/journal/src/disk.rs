@@ -54,26 +54,31 @@ pub trait Disk: Send + Sync {
     /// What the system says; the entries may then be lost.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// Octets an unprivileged writer may still use.
+    /// How much room is left for an unprivileged writer.
     ///
     /// # Errors
     /// What the system says.
-    fn free_space(&self) -> io::Result<u64>;
-
-    /// Files an unprivileged writer may still make; as many as it likes, if the disk does not
-    /// count them.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn free_files(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
-    }
+    fn room(&self) -> io::Result<Room>;
 
     /// Takes the directory's one-writer lock, held until the guard is dropped.
     ///
     /// # Errors
     /// `WouldBlock` if another process holds it; else what the system says.
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>>;
+}
+
+/// What a writer may still use of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Octets.
+    pub octets: u64,
+    /// Files; [`u64::MAX`] where the disk does not count them.
+    pub files: u64,
+}
+
+impl Room {
+    /// A disk that counts nothing.
+    pub const ENDLESS: Self = Self { octets: u64::MAX, files: u64::MAX };
 }
 
 /// An open file of a [`Disk`].
@@ -198,15 +203,13 @@ impl Disk for OsDisk {
         self.dir.sync_all()
     }
 
-    fn free_space(&self) -> io::Result<u64> {
+    fn room(&self) -> io::Result<Room> {
         let stat = rustix::fs::fstatvfs(&self.dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    fn free_files(&self) -> io::Result<u64> {
-        let stat = rustix::fs::fstatvfs(&self.dir)?;
-        // Some file systems make inodes as they need them, and say so by a total of none.
-        Ok(if stat.f_files == 0 { u64::MAX } else { stat.f_favail })
+        Ok(Room {
+            octets: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some file systems make inodes as they need them, and say so by a total of none.
+            files: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        })
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

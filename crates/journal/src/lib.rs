@@ -14,7 +14,7 @@ mod spare;
 mod ticket;
 
 pub use committer::{Counts, Durability, Journal};
-pub use disk::{Disk, DiskFile, OsDisk};
+pub use disk::{Disk, DiskFile, OsDisk, Room};
 pub use error::{AppendError, OpenError, ReadError};
 pub use log::{Log, Options};
 pub use reader::Reader;

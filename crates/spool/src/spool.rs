@@ -191,14 +191,13 @@ impl Inner {
     pub(crate) fn open_for_mail(&self) -> Result<(), SpoolError> {
         self.open_for_work()?;
         let (octets, files) = (self.options.min_free, self.options.min_free_files);
-        let free = self.bodies.free_space().map_err(SpoolError::Unavailable)?;
-        if free < octets {
-            let reason = format!("{free} octets are free, {octets} are kept free");
+        let room = self.bodies.room().map_err(SpoolError::Unavailable)?;
+        if room.octets < octets {
+            let reason = format!("{} octets are free, {octets} are kept free", room.octets);
             return Err(SpoolError::Full { reason });
         }
-        let free = self.bodies.free_files().map_err(SpoolError::Unavailable)?;
-        if free < files {
-            let reason = format!("{free} more files can be made, {files} are kept for others");
+        if room.files < files {
+            let reason = format!("{} more files can be made, {files} are kept free", room.files);
             return Err(SpoolError::Full { reason });
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use merpati_journal::{Disk, DiskFile};
+use merpati_journal::{Disk, DiskFile, Room};
 use merpati_store::MemoryStore;
 use merpati_testkit::disk::SimDisk;
 
@@ -13,6 +13,7 @@ use crate::spool::DiskSpool;
 
 mod crash;
 mod ids;
+mod shares;
 mod space;
 
 /// A part of a simulated disk, told apart by the beginning of its names.
@@ -55,8 +56,8 @@ impl Disk for Part {
         self.disk.sync_dir()
     }
 
-    fn free_space(&self) -> io::Result<u64> {
-        self.disk.free_space()
+    fn room(&self) -> io::Result<Room> {
+        self.disk.room()
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

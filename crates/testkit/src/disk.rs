@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use merpati_journal::{Disk, DiskFile};
+use merpati_journal::{Disk, DiskFile, Room};
 
 /// Octets that are written whole or not at all.
 pub const SECTOR: usize = 512;
@@ -442,10 +442,11 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn free_space(&self) -> io::Result<u64> {
+    fn room(&self) -> io::Result<Room> {
         let state = self.lock();
         state.alive()?;
-        Ok(state.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used())))
+        let left = state.capacity.map(|capacity| capacity.saturating_sub(state.used()));
+        Ok(Room { octets: left.unwrap_or(u64::MAX), ..Room::ENDLESS })
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

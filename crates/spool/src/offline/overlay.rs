@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use merpati_journal::{Disk, DiskFile};
+use merpati_journal::{Disk, DiskFile, Room};
 
 /// Octets that are kept together when one of them changes.
 const PAGE: usize = 4096;
@@ -122,8 +122,8 @@ impl Disk for Overlay {
         Ok(())
     }
 
-    fn free_space(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+    fn room(&self) -> io::Result<Room> {
+        Ok(Room::ENDLESS)
     }
 
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {

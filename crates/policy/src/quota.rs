@@ -159,8 +159,9 @@ impl Quota {
             }
         }
         if !config.sender_domain.is_none() {
-            let domain = sender.host().to_string();
-            if self.exceeds(&config.sender_domain, || Share::SenderDomain(&domain), size)? {
+            let domain = NextHop::of(sender);
+            let share = || Share::SenderDomain(domain.as_str());
+            if self.exceeds(&config.sender_domain, share, size)? {
                 return Ok(much("this sender's domain").into());
             }
         }

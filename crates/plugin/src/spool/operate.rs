@@ -143,7 +143,7 @@ pub enum Share<'a> {
     Account(&'a str),
     /// What has this reverse path, without brackets; the null path is empty.
     Sender(&'a str),
-    /// What has a reverse path in this domain.
+    /// What has a reverse path in this domain, spelled as [`NextHop::of`] does.
     SenderDomain(&'a str),
     /// What has a recipient at this next hop.
     NextHop(&'a NextHop),

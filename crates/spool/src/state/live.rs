@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use merpati_journal::Position;
-use merpati_plugin::spool::{Flow, MessageInfo, Share};
+use merpati_plugin::spool::{Flow, MessageInfo, NextHop, Share};
 use merpati_types::MessageId;
 
 use super::parcel::LiveParcel;
@@ -72,11 +72,11 @@ impl Whose {
     pub(crate) fn of(info: &MessageInfo) -> Self {
         let sender = info.message.envelope.sender.mailbox();
         let address = sender.map(ToString::to_string).unwrap_or_default();
-        let domain = sender.map(|mailbox| mailbox.host().to_string()).unwrap_or_default();
+        let domain = sender.map(NextHop::of);
         Self {
             flow: Flow::of(&info.message),
             sender: Share::Sender(&address).digest(),
-            domain: Share::SenderDomain(&domain).digest(),
+            domain: Share::SenderDomain(domain.as_ref().map_or("", NextHop::as_str)).digest(),
             priority: info.message.attributes.priority.clamp(-9, 9),
         }
     }

@@ -3,6 +3,7 @@
 mod health;
 mod interrupt;
 mod load;
+mod narrow;
 mod password;
 mod queue;
 mod spool;

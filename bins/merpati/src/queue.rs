@@ -1,14 +1,14 @@
 //! `merpati queue`: the queue of a server.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use merpati_ops::api::{
     ListPage, ListRequest, MessageView, ParcelView, Selection, State, StatsView,
 };
 use merpati_ops::client::Client;
 
+use crate::narrow::{Narrow, StateArg};
 use crate::table::{align, plain, size};
 
 mod change;
@@ -91,40 +91,14 @@ struct Which {
     /// These messages
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// The sender contains this
-    #[arg(long, value_name = "TEXT")]
-    sender: Option<String>,
-    /// A recipient contains this
-    #[arg(long, value_name = "TEXT")]
-    recipient: Option<String>,
-    /// For recipients in this domain
-    #[arg(long, visible_alias = "site", value_name = "DOMAIN")]
-    domain: Option<String>,
-    /// In this state
-    #[arg(long)]
-    state: Option<StateArg>,
-    /// Arrived longer ago than this: 30m, 4h, 2d
-    #[arg(long = "older-than", visible_alias = "older", value_name = "TIME",
-          value_parser = merpati_config::parse_duration)]
-    older: Option<Duration>,
-    /// Arrived no longer ago than this
-    #[arg(long = "younger-than", visible_alias = "younger", value_name = "TIME",
-          value_parser = merpati_config::parse_duration)]
-    younger: Option<Duration>,
+    #[command(flatten)]
+    narrow: Narrow,
     /// The last attempt failed, or the message is held, with a text that contains this
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
     /// All of them
     #[arg(long)]
     all: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StateArg {
-    Active,
-    Deferred,
-    Held,
-    Leased,
 }
 
 impl From<StateArg> for State {
@@ -141,15 +115,16 @@ impl From<StateArg> for State {
 impl Which {
     /// One selection for each message that is named, or one for all.
     fn selections(&self) -> Vec<Selection> {
+        let narrow = &self.narrow;
         let any = Selection {
             all: self.all,
             id: None,
-            sender: self.sender.clone(),
-            recipient: self.recipient.clone(),
-            domain: self.domain.clone(),
-            state: self.state.map(Into::into),
-            older_seconds: self.older.map(|time| time.as_secs()),
-            younger_seconds: self.younger.map(|time| time.as_secs()),
+            sender: narrow.sender.clone(),
+            recipient: narrow.recipient.clone(),
+            domain: narrow.domain.clone(),
+            state: narrow.state.map(Into::into),
+            older_seconds: narrow.older.map(|time| time.as_secs()),
+            younger_seconds: narrow.younger.map(|time| time.as_secs()),
             reason: self.error.clone(),
         };
         if self.ids.is_empty() {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::Place;
 use super::write::Target;
 use crate::Told;
+use crate::narrow::{Narrow, StateArg};
 
 /// Parcels of one message at most: one for each recipient.
 const PARCELS: usize = 1_000_000;
@@ -32,26 +33,8 @@ pub(super) struct ExportArgs {
     /// These messages only
     #[arg(value_name = "ID")]
     ids: Vec<MessageId>,
-    /// The sender contains this
-    #[arg(long, value_name = "TEXT")]
-    sender: Option<String>,
-    /// A recipient that is left contains this
-    #[arg(long, value_name = "TEXT")]
-    recipient: Option<String>,
-    /// For recipients in this domain
-    #[arg(long, visible_alias = "site", value_name = "DOMAIN")]
-    domain: Option<String>,
-    /// In this state
-    #[arg(long)]
-    state: Option<StateArg>,
-    /// Arrived longer ago than this: 30m, 4h, 2d
-    #[arg(long = "older-than", value_name = "TIME",
-          value_parser = merpati_config::parse_duration)]
-    older: Option<Duration>,
-    /// Arrived no longer ago than this
-    #[arg(long = "younger-than", value_name = "TIME",
-          value_parser = merpati_config::parse_duration)]
-    younger: Option<Duration>,
+    #[command(flatten)]
+    narrow: Narrow,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,30 +48,25 @@ pub(super) enum Form {
     Mbox,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StateArg {
-    Active,
-    Deferred,
-    Held,
-}
-
 impl ExportArgs {
     fn filter(&self) -> Filter {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let ago = |time: Duration| Timestamp::from_millis(millis(since.saturating_sub(time)));
+        let narrow = &self.narrow;
         Filter {
             id: None,
-            sender: self.sender.clone(),
-            recipient: self.recipient.clone(),
-            next_hop: self.domain.as_ref().map(|d| NextHop::from_text(&d.to_ascii_lowercase())),
-            state: self.state.map(|state| match state {
+            sender: narrow.sender.clone(),
+            recipient: narrow.recipient.clone(),
+            next_hop: narrow.domain.as_ref().map(|d| NextHop::from_text(&d.to_ascii_lowercase())),
+            state: narrow.state.map(|state| match state {
                 StateArg::Active => ParcelState::Active,
                 StateArg::Deferred => ParcelState::Deferred,
                 StateArg::Held => ParcelState::Held,
+                StateArg::Leased => ParcelState::Leased,
             }),
-            arrived_before: self.older.map(ago),
-            arrived_after: self.younger.map(ago),
+            arrived_before: narrow.older.map(ago),
+            arrived_after: narrow.younger.map(ago),
             reason: None,
         }
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use merpati_ops::{Activity, Admin, AdminSettings, Phase, Readiness, Serving};
 use merpati_plugin::Spool;
-use merpati_plugin::spool::{Attributes, Durability, NewMessage, Origin};
 use merpati_spool::{DiskSpool, Options};
-use merpati_types::{Envelope, HeaderEdits, Mailbox, Recipient, ReversePath, Timestamp};
+use merpati_testkit::spool_contract::{message, put};
+use merpati_types::{ReversePath, Timestamp};
 use tokio::runtime::Runtime;
 
 use super::{merpati, text};
@@ -54,25 +54,16 @@ impl Server {
     /// Puts messages in: all to `many.test`, each hundredth also to `few.test`.
     fn fill(&self) {
         let submit = async |number: usize| {
-            let mut writer = self.spool.begin().await.unwrap();
-            writer.write(format!("Subject: {number}\r\n\r\nhello\r\n").into()).await.unwrap();
+            let recipients: &[&str] = match number.is_multiple_of(100) {
+                true => &["bob@many.test", "eve@few.test"],
+                false => &["bob@many.test"],
+            };
+            let mut message = message(recipients);
             let sender = format!("<user{}@sender.test>", number % 10);
-            let mut envelope = Envelope::new(ReversePath::parse(&sender).unwrap());
-            let mut to = |address: &str| {
-                envelope.recipients.push(Recipient::new(Mailbox::parse(address).unwrap()));
-            };
-            to("bob@many.test");
-            if number.is_multiple_of(100) {
-                to("eve@few.test");
-            }
-            let message = NewMessage {
-                envelope,
-                edits: HeaderEdits::default(),
-                attributes: Attributes::default(),
-                origin: Origin::default(),
-                arrived: Timestamp::from_millis(1_700_000_000_000),
-            };
-            writer.commit(message, Durability::Sync).await.unwrap();
+            message.envelope.sender = ReversePath::parse(&sender).unwrap();
+            message.arrived = Timestamp::from_millis(1_700_000_000_000);
+            let body = format!("Subject: {number}\r\n\r\nhello\r\n").into();
+            put(&*self.spool, message, &body).await.unwrap();
         };
         self.runtime.block_on(async {
             for first in (0..MESSAGES).step_by(100) {

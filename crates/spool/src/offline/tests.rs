@@ -4,10 +4,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use merpati_plugin::spool::{
-    Attributes, Durability, Filter, NewMessage, Origin, ParcelState, SpoolError,
-};
-use merpati_types::{Envelope, HeaderEdits, Mailbox, Recipient, ReversePath, Timestamp};
+use merpati_plugin::spool::{Filter, ParcelState, SpoolError};
+use merpati_testkit::spool_contract::{message, put};
+use merpati_types::{ReversePath, Timestamp};
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -39,22 +38,12 @@ impl Planted {
         runtime.block_on(async {
             let (spool, _) = DiskSpool::open(directory.path(), options()).unwrap();
             for number in 0..SMALL + 2 {
-                let mut writer = spool.begin().await.unwrap();
                 let octets = if number < SMALL { 100 } else { 5_000 };
-                writer.write(body(number, octets).into()).await.unwrap();
-                let to = if number < SMALL { &mut ids } else { &mut large };
-                to.push(writer.id());
-                let mut envelope = Envelope::new(ReversePath::Null);
-                let address = Mailbox::parse("bob@receiver.test").unwrap();
-                envelope.recipients.push(Recipient::new(address));
-                let message = NewMessage {
-                    envelope,
-                    edits: HeaderEdits::default(),
-                    attributes: Attributes::default(),
-                    origin: Origin::default(),
-                    arrived: Timestamp::from_millis(1_700_000_000_000),
-                };
-                writer.commit(message, Durability::Sync).await.unwrap();
+                let mut message = message(&["bob@receiver.test"]);
+                message.envelope.sender = ReversePath::Null;
+                message.arrived = Timestamp::from_millis(1_700_000_000_000);
+                let id = put(&spool, message, &body(number, octets).into()).await.unwrap();
+                if number < SMALL { &mut ids } else { &mut large }.push(id);
             }
             spool.close().await;
         });

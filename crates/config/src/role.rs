@@ -30,6 +30,8 @@ pub struct RoleConfig {
     pub limits: Limits,
     /// `[[policy]]`: the chain, in order.
     pub policies: Vec<Plugin>,
+    /// `[[outbound]]`: who has a say in deliveries, in order.
+    pub outbound: Vec<Plugin>,
     /// `[auth]`: who knows users.
     pub auth: Option<Plugin>,
     /// `[spool]`
@@ -68,6 +70,7 @@ impl RoleConfig {
             listeners: listen.iter().filter_map(|o| Listen::read(o, &tls).ok()).collect(),
             limits: Limits::read(reader.table("limits")),
             policies: plugged(reader.tables("policy"), Plugin::read),
+            outbound: plugged(reader.tables("outbound"), Plugin::read),
             auth: reader.table("auth").and_then(|auth| Plugin::read(auth).ok()),
             spool: Spool::read(reader.table("spool"), &state_dir.value),
             dns: Dns::read(reader.table("dns")),

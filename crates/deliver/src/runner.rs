@@ -2,6 +2,7 @@
 
 mod attempt;
 mod place;
+mod supervised;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use merpati_plugin::spool::{Flow, Lease, NextHop, NextHops, Parcel};
-use merpati_plugin::{Deliverer, Observers, Router, Spool};
+use merpati_plugin::{Deliverer, Observers, OutboundChain, Router, Spool};
 use merpati_queue::{Course, Finished, Limits, Offer, Schedule, Scheduler, SiteLimits};
 use merpati_route::Table;
 use merpati_types::{Host, Rejection, Status, Timestamp};
@@ -81,12 +82,14 @@ fn course(parcel: &Parcel) -> Course {
     }
 }
 
-/// The router, and the transports that it names.
+/// The router, the transports that it names, and who else has a say.
 pub struct Routing {
     /// Chooses transports.
     pub router: Arc<dyn Router>,
     /// The transports by name.
     pub transports: Transports,
+    /// Asked at every stage of an attempt.
+    pub outbound: OutboundChain,
 }
 
 /// Moves mail out of a spool.

@@ -19,7 +19,7 @@ use merpati_plugin::deliver::{
     AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover,
 };
 use merpati_plugin::spool::{DeliverBy, NewMessage, Parcel};
-use merpati_plugin::{Deliverer, Job, Resolver, async_trait};
+use merpati_plugin::{Deliverer, Job, RemoteHost, Resolver, async_trait};
 use merpati_route::OwnNames;
 use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
 use merpati_types::{Domain, Host, Recipient, Severity, Status, Timestamp};
@@ -189,6 +189,10 @@ impl Inner {
                 Ok(connection) => Ok(connection),
                 Err(stream) => self.greet(&keys[place], stream, job.notes.as_ref()).await,
             };
+            let opened = match opened {
+                Ok(connection) => self.allowed(&keys[place], connection, job).await,
+                Err(error) => Err(error),
+            };
             let mut connection = match opened {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -218,16 +222,15 @@ impl Inner {
 
     /// Connects to one of them.
     async fn reach(&self, keys: &[Key], job: &Job, tally: &mut Tally) -> Option<(usize, Stream)> {
-        let dial = |place: usize| {
-            job.notes.connecting();
-            Stream::connect(&keys[place].endpoint, &self.config.source)
-        };
+        let dial = |place: usize| self.dial(&keys[place], job);
         let race = race(keys.len(), dial).await;
         for (place, error) in race.failed {
             let Key { endpoint, host } = &keys[place];
             tracing::info!(id = %job.parcel.id, host, %endpoint, %error, "no connection");
-            tally.note(unsettled(host, &error.into()));
-            self.remember(endpoint, Memory::failed);
+            tally.note(unsettled(host, &error));
+            if matches!(error, DialError::Io(_)) {
+                self.remember(endpoint, Memory::failed);
+            }
         }
         for place in race.late {
             self.remember(&keys[place].endpoint, Memory::failed);
@@ -236,6 +239,33 @@ impl Inner {
             self.remember(&keys[*place].endpoint, Memory::answered);
         }
         race.won
+    }
+
+    async fn dial(&self, key: &Key, job: &Job) -> Result<Stream, DialError> {
+        let address = key.endpoint.to_string();
+        let host = RemoteHost { name: &key.host, address: &address };
+        job.outbound.dial(&job.parcel, host).await.map_err(DialError::Stopped)?;
+        job.notes.connecting();
+        Ok(Stream::connect(&key.endpoint, &self.config.source).await?)
+    }
+
+    /// Asks whether mail may go over a connection.
+    async fn allowed(
+        &self,
+        key: &Key,
+        connection: Connection,
+        job: &Job,
+    ) -> Result<Connection, DialError> {
+        let address = key.endpoint.to_string();
+        let host = RemoteHost { name: &key.host, address: &address };
+        let facts = connection.tls().map(|tls| tls::facts(tls, &self.config.tls));
+        match job.outbound.tls(&job.parcel, host, facts.as_ref()).await {
+            Ok(()) => Ok(connection),
+            Err(why) => {
+                tokio::spawn(connection.quit());
+                Err(DialError::Stopped(why))
+            }
+        }
     }
 
     fn remember(&self, endpoint: &Endpoint, what: impl Fn(&Memory, IpAddr)) {

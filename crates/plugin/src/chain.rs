@@ -8,24 +8,20 @@
 //!   in the log. After a time-out or a panic the policy object is gone: its state may be half
 //!   changed, so every later stage of the connection that would ask it answers 451 too.
 
-use std::any::Any;
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use merpati_types::{MessageId, Recipient, Rejection, Status};
 
 use crate::connection::{Connection, Conversation};
-use crate::decision::{Decision, Effects, PolicyResult};
+use crate::decision::{Decision, Effects, Outcome};
+use crate::guard::{Answer, failed, guarded};
 use crate::observer::{Event, Observers, Stage, VerdictRecord};
 use crate::policy::{Policy, PolicyFactory};
 use crate::transaction::{Message, Transaction};
 
-/// The longest a policy may take at one stage, unless configured.
-pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(30);
+pub use crate::guard::DEFAULT_TIME_LIMIT;
 
 /// A chain that cannot work.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -254,7 +250,7 @@ impl ChainSession {
         place: usize,
         stage: Stage,
         conversation: &Conversation,
-        answer: Answer,
+        answer: Answer<Outcome>,
     ) -> (Decision, Effects) {
         let (name, reason, decision, effects) = match answer.result {
             Ok(Ok(outcome)) => {
@@ -296,66 +292,8 @@ impl ChainSession {
     }
 }
 
-/// What the peer hears of a plugin's failure.
-fn failed() -> Rejection {
-    Rejection::transient(Status::SYSTEM, "temporary failure, try again later")
-}
-
 fn nobody_vouched() -> Rejection {
     Rejection::permanent(Status::POLICY, "relay access denied")
-}
-
-struct Answer {
-    result: Result<PolicyResult, Gone>,
-    took: Duration,
-}
-
-/// Why a policy object cannot be asked again.
-enum Gone {
-    TimedOut(Duration),
-    Panicked(Box<dyn Any + Send>),
-}
-
-impl Gone {
-    fn tell(self) -> (&'static str, Option<String>) {
-        match self {
-            Self::TimedOut(limit) => ("timed out", Some(format!("no answer within {limit:?}"))),
-            Self::Panicked(payload) => {
-                let text = payload
-                    .downcast_ref::<&str>()
-                    .map(ToString::to_string)
-                    .or_else(|| payload.downcast_ref::<String>().cloned());
-                ("panicked", text)
-            }
-        }
-    }
-}
-
-/// Runs one call with its time limit and catches its panics.
-async fn guarded(limit: Duration, call: impl Future<Output = PolicyResult>) -> Answer {
-    let began = Instant::now();
-    let mut call = pin!(call);
-    let mut guard = pin!(std::future::poll_fn(|context| {
-        match std::panic::catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-            Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Err(payload) => Poll::Ready(Err(Gone::Panicked(payload))),
-        }
-    }));
-    // Most policies answer at once; only those that wait cost a timer.
-    let at_once = std::future::poll_fn(|context| match guard.as_mut().poll(context) {
-        Poll::Ready(answer) => Poll::Ready(Some(answer)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await;
-    let result = match at_once {
-        Some(answer) => answer,
-        None => match tokio::time::timeout(limit, guard).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Gone::TimedOut(limit)),
-        },
-    };
-    Answer { result, took: began.elapsed() }
 }
 
 #[cfg(test)]

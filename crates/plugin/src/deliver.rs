@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use merpati_types::{EnhancedStatus, Rejection};
 
 use crate::body::BodyReader;
+use crate::outbound::OutboundChain;
 use crate::spool::{Parcel, SpoolError};
 
 /// What became of one recipient.
@@ -98,6 +99,9 @@ pub struct Job {
     pub message: Arc<dyn MessageSource>,
     /// Where to note what is in flight.
     pub notes: Arc<dyn AttemptNotes>,
+    /// Who is asked at *dial* and *tls*, by transports that have connections. The other stages
+    /// are the queue runner's.
+    pub outbound: OutboundChain,
 }
 
 /// A transport. One object per configured transport, shared by all attempts.

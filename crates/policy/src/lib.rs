@@ -8,9 +8,10 @@ pub mod quota;
 pub mod recipients;
 pub mod sender;
 mod stock;
+pub mod suppress;
 pub mod trusted;
 
 #[cfg(test)]
 mod fixture;
 
-pub use stock::{Environment, Reload, STOCK, Stock};
+pub use stock::{Environment, Reload, STOCK, STOCK_OUTBOUND, Stock, find_outbound};

@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use merpati_plugin::PolicyFactory;
 use merpati_plugin::options::{Invalid, Options};
+use merpati_plugin::{OutboundPolicy, PolicyFactory};
 use merpati_types::{Domain, Timestamp};
 
 use crate::fixups::Fixups;
@@ -15,11 +15,33 @@ use crate::loops::{Loops, LoopsConfig};
 use crate::quota::{Quota, QuotaConfig, Usage};
 use crate::recipients::{Recipients, RecipientsError};
 use crate::sender::{Sender, SenderConfig};
+use crate::suppress::Suppress;
 use crate::trusted::{Trusted, TrustedConfig};
 
 /// The names of the stock policies.
 pub const STOCK: [&str; 7] =
     ["fixups", "hold", "loops", "quota", "recipients", "sender", "trusted"];
+
+/// The names of the stock outbound policies.
+pub const STOCK_OUTBOUND: [&str; 1] = ["suppress"];
+
+/// The stock outbound policy of this name, with these options; `None` if there is none of the
+/// name. Its files are read again by making it anew.
+///
+/// # Errors
+/// [`Invalid`]; what is wrong with the options has been recorded.
+#[must_use]
+pub fn find_outbound(
+    name: &str,
+    options: &Options,
+    environment: &Environment,
+) -> Option<Result<Arc<dyn OutboundPolicy>, Invalid>> {
+    Some(match name {
+        "suppress" => Suppress::from_options(options, environment)
+            .map(|suppress| Arc::new(suppress) as Arc<dyn OutboundPolicy>),
+        _ => return None,
+    })
+}
 
 /// Reads a policy's files again. What it had stays where that fails. Blocks on the disk.
 pub type Reload = Arc<dyn Fn() -> Result<(), RecipientsError> + Send + Sync>;

@@ -18,9 +18,11 @@ use merpati_deliver::{
 use merpati_dns::{DnsConfig, HickoryResolver};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::{Errors, Options};
-use merpati_plugin::{Authenticator, Chain, ChainError, Observers, PolicyFactory, Spool};
+use merpati_plugin::{
+    Authenticator, Chain, ChainError, Observers, OutboundChain, PolicyFactory, Spool,
+};
 use merpati_policy::quota::Usage;
-use merpati_policy::{Environment, STOCK, Stock};
+use merpati_policy::{Environment, STOCK, STOCK_OUTBOUND, Stock, find_outbound};
 use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
 use merpati_server::{Repeats, Service, ServiceSettings, SystemClock, TlsMode};
@@ -53,7 +55,7 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let chain = policies(role, &config, &environment, errors);
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);
-    let routing = routing(role, &config, errors);
+    let routing = routing(role, &config, &environment, errors);
     check_listeners(role, &config, authenticator.is_some(), errors);
     if !errors.is_empty() {
         return None;
@@ -116,6 +118,26 @@ fn policy(
     }
 }
 
+fn outbound(role: &Role, config: &RoleConfig, environment: &Environment) -> OutboundChain {
+    let mut chain = Vec::new();
+    for plugin in &config.outbound {
+        let name = plugin.name.value.as_str();
+        let made = match role.outbound.get(name) {
+            Some(make) => Some(make(&plugin.options)),
+            None => find_outbound(name, &plugin.options, environment),
+        };
+        let Some(made) = made else {
+            let own = role.outbound.keys().map(String::as_str);
+            plugin.unknown(&STOCK_OUTBOUND.into_iter().chain(own).collect::<Vec<_>>());
+            continue;
+        };
+        if let Ok(policy) = made {
+            chain.push((policy, plugin.time_limit.unwrap_or(DEFAULT_TIME_LIMIT)));
+        }
+    }
+    OutboundChain::new(chain)
+}
+
 fn authenticator(config: &RoleConfig, _errors: &Errors) -> Option<Arc<dyn Authenticator>> {
     let plugin = config.auth.as_ref()?;
     if plugin.name.value != "file" {
@@ -145,7 +167,12 @@ fn tls(config: &RoleConfig, errors: &Errors) -> Option<Arc<TlsStore>> {
     }
 }
 
-fn routing(role: &Role, config: &RoleConfig, errors: &Errors) -> Option<Routing> {
+fn routing(
+    role: &Role,
+    config: &RoleConfig,
+    environment: &Environment,
+    errors: &Errors,
+) -> Option<Routing> {
     let around = surroundings(config, errors)?;
     let mut transports = Transports::new();
     match by_mx(&around) {
@@ -172,7 +199,8 @@ fn routing(role: &Role, config: &RoleConfig, errors: &Errors) -> Option<Routing>
     crate::rules::destinations(config, |place, error| {
         errors.report(place, error);
     });
-    Some(Routing { router: Arc::new(TransportTable::new(rows)), transports })
+    let outbound = outbound(role, config, environment);
+    Some(Routing { router: Arc::new(TransportTable::new(rows)), transports, outbound })
 }
 
 fn surroundings(config: &RoleConfig, errors: &Errors) -> Option<Surroundings> {

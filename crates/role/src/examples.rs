@@ -73,6 +73,7 @@ fn write_files() -> TempDir {
         ("roots.pem", &certificate),
         ("users", "# nobody\n"),
         ("recipients", "alice@example.org\n"),
+        ("suppressed", "loud@example.org 2026-12-31 full\n"),
         ("password", "open sesame\n"),
         ("token", "open sesame\n"),
     ] {

@@ -5,18 +5,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use merpati_plugin::options::{Invalid, Options};
-use merpati_plugin::{Deliverer, Observer, PolicyFactory};
+use merpati_plugin::{Deliverer, Observer, OutboundPolicy, PolicyFactory};
 
 use crate::cli;
 use crate::kind::Kind;
 
 pub(crate) type MakePolicy = Box<dyn Fn(&Options) -> Result<Arc<dyn PolicyFactory>, Invalid>>;
+pub(crate) type MakeOutbound = Box<dyn Fn(&Options) -> Result<Arc<dyn OutboundPolicy>, Invalid>>;
 pub(crate) type MakeTransport = Box<dyn Fn(&Options) -> Result<Arc<dyn Deliverer>, Invalid>>;
 
 /// A server in the making: a role, and the plugins of your own that its configuration may name.
 pub struct Role {
     pub(crate) kind: Kind,
     pub(crate) policies: BTreeMap<String, MakePolicy>,
+    pub(crate) outbound: BTreeMap<String, MakeOutbound>,
     pub(crate) transports: BTreeMap<String, MakeTransport>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
@@ -41,8 +43,13 @@ impl Role {
     }
 
     fn new(kind: Kind) -> Self {
-        let (policies, transports) = (BTreeMap::new(), BTreeMap::new());
-        Self { kind, policies, transports, observers: Vec::new() }
+        Self {
+            kind,
+            policies: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            transports: BTreeMap::new(),
+            observers: Vec::new(),
+        }
     }
 
     /// Lets `[[policy]] use = "name"` mean this. A stock policy of the same name is replaced.
@@ -56,6 +63,20 @@ impl Role {
             make(options).map(|policy| Arc::new(policy) as Arc<dyn PolicyFactory>)
         };
         self.policies.insert(name.to_owned(), Box::new(make));
+        self
+    }
+
+    /// Lets `[[outbound]] use = "name"` mean this. A stock policy of the same name is replaced.
+    #[must_use]
+    pub fn outbound<P, M>(mut self, name: &str, make: M) -> Self
+    where
+        P: OutboundPolicy + 'static,
+        M: Fn(&Options) -> Result<P, Invalid> + 'static,
+    {
+        let make = move |options: &Options| {
+            make(options).map(|policy| Arc::new(policy) as Arc<dyn OutboundPolicy>)
+        };
+        self.outbound.insert(name.to_owned(), Box::new(make));
         self
     }
 

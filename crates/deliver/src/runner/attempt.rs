@@ -9,13 +9,13 @@ use merpati_plugin::deliver::{
     AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover, MessageSource,
 };
 use merpati_plugin::spool::{Lease, Parcel, RecipientResult, Settlement, SpoolError};
-use merpati_plugin::{Deliverer, Event, Job, Spool, async_trait};
+use merpati_plugin::{Event, Spool, async_trait};
 use merpati_queue::{Cause, Course, Finished, Next, Schedule};
 use merpati_types::{ByMode, Severity, Status, Timestamp};
 
 use crate::report::{self, Fate};
 
-use super::{Due, How, RunnerParts, course};
+use super::{Due, How, RunnerParts, course, supervised};
 
 /// How long to wait before a settlement that failed is tried again.
 const SETTLE_PAUSE: Duration = Duration::from_secs(2);
@@ -53,7 +53,8 @@ pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> (Finished, u32) {
                 lease: lease.clone(),
                 connections: Arc::clone(&connections),
             };
-            deliver(transport, notes, &parcel, message).await
+            let outbound = parts.routing.load().outbound.clone();
+            supervised::deliver(outbound, transport, Arc::new(notes), &parcel, message).await
         }
         (None, How::Deliver(_)) => same(&parcel, broken("the message cannot be read now")),
     };
@@ -77,28 +78,6 @@ pub(super) async fn run(parts: Arc<RunnerParts>, due: Due) -> (Finished, u32) {
 fn is_unwanted(parcel: &Parcel, now: Timestamp) -> bool {
     let deliver_by = parcel.info.message.attributes.deliver_by;
     deliver_by.is_some_and(|by| by.mode == ByMode::Return && now >= by.at)
-}
-
-async fn deliver(
-    transport: Arc<dyn Deliverer>,
-    notes: Notes,
-    parcel: &Arc<Parcel>,
-    message: Arc<dyn MessageSource>,
-) -> Vec<DeliveryOutcome> {
-    let job = Job { parcel: Arc::clone(parcel), message, notes: Arc::new(notes) };
-    // A task of its own, so that a plugin's panic defers this parcel and harms nothing else.
-    let outcomes = tokio::spawn(async move { transport.deliver(job).await }).await;
-    match outcomes {
-        Ok(outcomes) if outcomes.len() == parcel.pending.len() => outcomes,
-        Ok(_) => {
-            tracing::error!(id = %parcel.id, "transport answered for other recipients than asked");
-            same(parcel, broken("delivery failed"))
-        }
-        Err(error) => {
-            tracing::error!(id = %parcel.id, %error, "transport broke down");
-            same(parcel, broken("delivery failed"))
-        }
-    }
 }
 
 /// Decides what follows for each recipient; answers the settlement, and which are given up.
@@ -216,7 +195,7 @@ fn about_site(outcomes: &[DeliveryOutcome]) -> Finished {
     }
 }
 
-fn same(parcel: &Parcel, outcome: DeliveryOutcome) -> Vec<DeliveryOutcome> {
+pub(super) fn same(parcel: &Parcel, outcome: DeliveryOutcome) -> Vec<DeliveryOutcome> {
     vec![outcome; parcel.pending.len()]
 }
 
@@ -251,7 +230,7 @@ fn given_up(why: &str) -> DeliveryOutcome {
     }
 }
 
-fn broken(text: &str) -> DeliveryOutcome {
+pub(super) fn broken(text: &str) -> DeliveryOutcome {
     DeliveryOutcome {
         result: DeliveryResult::Deferred {
             status: Status::SYSTEM.with(Severity::Transient),

@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
-use merpati_plugin::spool::{
-    Attributes, DeliverBy, NewMessage, NextHop, Origin, Parcel, RecipientResult, Settlement,
+use merpati_plugin::deliver::{
+    DeferClass, DeliveryOutcome, DeliveryResult, Handover, MessageSource,
 };
-use merpati_plugin::{Deliverer, Job, Observers, Spool, async_trait};
+use merpati_plugin::spool::{
+    Attributes, DeliverBy, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId,
+    RecipientResult, Settlement,
+};
+use merpati_plugin::{Deliverer, Job, Observers, OutboundChain, Spool, async_trait};
 use merpati_queue::{Intervals, Limits, Schedule, SiteLimits};
 use merpati_route::Table;
 use merpati_types::{
-    ByMode, Envelope, HeaderEdits, Mailbox, Recipient, ReversePath, Severity, Status, Timestamp,
+    ByMode, Envelope, HeaderEdits, Mailbox, MessageId, Recipient, ReversePath, Severity, Status,
+    Timestamp,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -24,7 +28,7 @@ use tokio::time::Instant;
 
 use super::{Routing, Rules, Runner, RunnerParts};
 use crate::transports::{DEFAULT, TransportTable};
-use memory::Memory;
+use memory::{Memory, Source};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -179,6 +183,7 @@ fn run(
     let routing = Routing {
         router: Arc::new(TransportTable::default()),
         transports: BTreeMap::from([(DEFAULT.into(), transport)]),
+        outbound: OutboundChain::default(),
     };
     let parts = RunnerParts {
         spool: Arc::<Memory>::clone(spool) as Arc<dyn Spool>,
@@ -207,6 +212,29 @@ fn message(recipients: &[&str]) -> NewMessage {
         attributes: Attributes::default(),
         origin: Origin::default(),
         arrived: now(),
+    }
+}
+
+/// A message as transports see it.
+pub(super) fn source(content: &'static [u8]) -> Arc<dyn MessageSource> {
+    Arc::new(Source(Bytes::from_static(content)))
+}
+
+/// A parcel with so many recipients.
+pub(super) fn parcel(recipients: usize) -> Parcel {
+    let all: Vec<_> = (0..recipients).map(|number| format!("{number}@there.test")).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    Parcel {
+        id: ParcelId { message: MessageId::from_u64(1), number: 0 },
+        next_hop: NextHop::from_text("there.test"),
+        info: Arc::new(MessageInfo { message: message(&all), size: 0 }),
+        pending: (0..recipients as u32).collect(),
+        attempts: 0,
+        due: now(),
+        warned: false,
+        expired: false,
+        last_reason: None,
+        unknown_at: None,
     }
 }
 

@@ -13,7 +13,7 @@ use merpati_sasl::client::Exchange;
 use merpati_session::client::{
     Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
 };
-use merpati_types::{Reply, Secret};
+use merpati_types::{Rejection, Reply, Secret};
 use merpati_wire::Capabilities;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
@@ -63,6 +63,9 @@ pub(crate) enum DialError {
     /// We have credentials, and the server takes none that we may send.
     #[error("server offers no way to authenticate over this connection")]
     NoAuth,
+    /// An outbound policy does not want it.
+    #[error("{0}")]
+    Stopped(Rejection),
 }
 
 /// What became of a message.
@@ -162,6 +165,11 @@ impl Connection {
         } else {
             Err(DialError::NoAuth)
         }
+    }
+
+    /// How it is encrypted.
+    pub(crate) fn tls(&self) -> Option<&rustls::ClientConnection> {
+        self.stream.tls()
     }
 
     /// What the server offers.

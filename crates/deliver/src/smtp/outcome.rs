@@ -134,6 +134,7 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
         class,
     };
     let (result, diagnostic) = match error {
+        DialError::Stopped(why) => return DeliveryOutcome::refused(why, DeferClass::Local),
         DialError::Io(_) => {
             (transient(Status::NO_ANSWER, DeferClass::Connection), error.to_string())
         }

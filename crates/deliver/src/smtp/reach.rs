@@ -1,7 +1,6 @@
 //! Which of several addresses answers: they are raced (RFC 8305), and what was found is remembered.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,22 +17,22 @@ const MEMORY: Duration = Duration::from_secs(10 * 60);
 const REMEMBERED: usize = 10_000;
 
 /// The end of a race.
-pub(crate) struct Race<S> {
+pub(crate) struct Race<S, E> {
     /// Whose connection is up, and the connection; `None` if nobody's is.
     pub(crate) won: Option<(usize, S)>,
     /// Who failed, and why.
-    pub(crate) failed: Vec<(usize, io::Error)>,
+    pub(crate) failed: Vec<(usize, E)>,
     /// Who was tried before the winner and had not answered when it did.
     pub(crate) late: Vec<usize>,
 }
 
 /// Tries `count` addresses in their order: each when the one before it has failed, or has had its
 /// head start. The first connection that is up wins, and the others are given up.
-pub(crate) async fn race<S, F>(count: usize, mut dial: impl FnMut(usize) -> F) -> Race<S>
+pub(crate) async fn race<S, E, F>(count: usize, mut dial: impl FnMut(usize) -> F) -> Race<S, E>
 where
-    F: Future<Output = io::Result<S>>,
+    F: Future<Output = Result<S, E>>,
 {
-    let mut failed: Vec<(usize, io::Error)> = Vec::new();
+    let mut failed: Vec<(usize, E)> = Vec::new();
     let mut running = FuturesUnordered::new();
     let mut begun = 0;
     let mut next_at = Instant::now();
@@ -103,14 +102,15 @@ mod tests {
     /// 0 never.
     async fn run(answers: &[i64], expected: &str) {
         let begun = Instant::now();
+        let at = |after: i64| Instant::now() + Duration::from_millis(after.unsigned_abs());
         let dial = |place: usize| {
             let after = answers[place];
             async move {
                 match after {
                     0 => std::future::pending().await,
-                    _ => tokio::time::sleep(Duration::from_millis(after.unsigned_abs())).await,
+                    _ => tokio::time::sleep_until(at(after)).await,
                 }
-                if after > 0 { Ok(place) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
+                if after > 0 { Ok(place) } else { Err(()) }
             }
         };
         let race = race(answers.len(), dial).await;

@@ -60,6 +60,14 @@ impl Stream {
         timed(CONNECT_LIMIT, connect).await
     }
 
+    /// What a handshake has established, if there was one.
+    pub(crate) fn tls(&self) -> Option<&rustls::ClientConnection> {
+        match self {
+            Self::Tls(stream) => Some(stream.get_ref().1),
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
+
     /// Performs the client's side of a handshake.
     pub(crate) async fn encrypt(
         self,

@@ -12,7 +12,7 @@ use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::spool::{
     Attributes, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId, SpoolError,
 };
-use merpati_plugin::{BodyReader, Dnssec, ResolveError, Resolver};
+use merpati_plugin::{BodyReader, Dnssec, OutboundChain, ResolveError, Resolver};
 use merpati_types::{Envelope, HeaderEdits, Mailbox, MessageId, ReversePath, Timestamp};
 
 use super::*;
@@ -122,6 +122,7 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
         parcel: Arc::new(parcel(recipients, "mail.test")),
         message: Arc::new(Pieces { piece, count: pieces }),
         notes: Arc::<Notes>::clone(&notes),
+        outbound: OutboundChain::default(),
     };
     let outcomes = transport.deliver(job).await;
     let count = |number: &AtomicU32| number.load(Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use merpati_plugin::PeerTls;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
@@ -57,6 +58,19 @@ impl TlsPolicy {
             Self::Opportunistic | Self::Encrypt => Some(unverified()),
             Self::Verify(roots) | Self::Implicit(roots) => Some(verified(roots)?),
         })
+    }
+}
+
+/// What outbound policies are told of a connection.
+pub(crate) fn facts(connection: &rustls::ClientConnection, policy: &TlsPolicy) -> PeerTls {
+    let version = connection.protocol_version();
+    let suite = connection.negotiated_cipher_suite();
+    PeerTls {
+        // rustls writes `TLSv1_3` and `TLS13_` where everybody else writes `TLSv1.3` and `TLS_`.
+        version: version.map_or_else(String::new, |v| format!("{v:?}").replace('_', ".")),
+        cipher: suite
+            .map_or_else(String::new, |s| format!("{:?}", s.suite()).replace("TLS13_", "TLS_")),
+        authenticated: matches!(policy, TlsPolicy::Verify(_) | TlsPolicy::Implicit(_)),
     }
 }
 

@@ -110,7 +110,7 @@ impl State {
     }
 }
 
-struct Source(Bytes);
+pub(super) struct Source(pub(super) Bytes);
 
 #[async_trait]
 impl MessageSource for Source {

@@ -97,7 +97,8 @@ impl Suppress {
         let mut reader = options.reader();
         let file = reader.required::<PathBuf>("file");
         let opened = file.and_then(|file| {
-            Self::open(&file, environment).map_err(|error| reader.reject("file", Failure::from(error)))
+            Self::open(&file, environment)
+                .map_err(|error| reader.reject("file", Failure::from(error)))
         });
         reader.finish()?;
         opened

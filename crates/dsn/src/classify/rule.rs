@@ -270,6 +270,14 @@ impl Words {
                 },
                 None => piece,
             };
+            // An address says nothing: `spam@…` may be unknown. Of a URL only the host does.
+            if piece.contains('@') {
+                continue;
+            }
+            let piece = match piece.split_once("://") {
+                Some((_, rest)) => rest.split(['/', '?', '#']).next().unwrap_or_default(),
+                None => piece,
+            };
             let bare = piece.trim_matches(|c: char| !c.is_ascii_digit());
             if bare.parse::<EnhancedStatus>().is_ok() {
                 continue;

@@ -174,6 +174,25 @@ fn python_reads_our_reports() {
     }
 }
 
+/// An operator's words beyond ASCII, in a report that is ASCII.
+#[test]
+fn python_reads_other_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[language]\ncs\n[from]\nPošta, noční\n[failed.subject]\nNedoručená zpráva: \
+        žluťoučký kůň přináší zprávu zpět svému odesílateli\n[reason.unknown-user]\n\
+        Schránka {recipient} není.\n";
+    let wording = Wording::parse(text, Wording::english()).unwrap();
+    let report = CASES[0].report(&wording);
+    assert!(report.bytes.is_ascii());
+    let found = read(directory.path(), &report);
+    assert_eq!(found["name"], "Pošta, noční");
+    let subject = "Nedoručená zpráva: žluťoučký kůň přináší zprávu zpět svému odesílateli";
+    assert_eq!(found["subject"], subject);
+    let said = "Schránka bob@receiver.test není.";
+    assert!(found["text"].as_str().unwrap().contains(said), "{found}");
+    assert_eq!((&found["language"], &found["defects"]), (&json!("cs"), &json!([])));
+}
+
 /// The machine's part.
 fn check_groups(case: &Case, groups: &Value, name: &str) {
     assert_eq!(groups.as_array().unwrap().len(), 2, "{name}");

@@ -106,6 +106,27 @@ fn every_short_value_is_made_canonical_by_the_rules() {
     }
 }
 
+/// The fault that [`Covered::of`] works around, so that it is seen when it is gone.
+#[test]
+fn the_library_alone_takes_form_feeds_for_white_space() {
+    let mut alone = Vec::new();
+    let field = (&b"Subject"[..], &b"form\x0cfeed\r\n"[..]);
+    let relaxed = Canonicalization::Relaxed.library();
+    relaxed.canonicalize_headers([field].into_iter(), &mut alone);
+    assert_ne!(alone, b"subject:form\x0cfeed\r\n");
+    let tags =
+        signed(&signer(SigningRules::default()), b"From: a@b\r\nSubject: form\x0cfeed\r\n\r\n");
+    assert_eq!(tags[0]["c"], "simple/relaxed");
+}
+
+#[test]
+fn signers_and_hashers_may_go_to_other_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<DkimSigner>();
+    check::<crate::DkimSigners>();
+    check::<BodyHasher>();
+}
+
 #[test]
 fn changes_are_noticed() {
     let whole = |rules| sign(&signer(rules), PLAIN.as_bytes()).unwrap();

@@ -21,7 +21,7 @@ const LOCAL_LIMIT: usize = 64;
 const VALUE_LENGTH: usize = 10;
 /// Days repeat after so many.
 const CYCLE: i64 = 1_000;
-/// For how many days an address is good (the draft, §3.1).
+/// For how many days an address is good: what the draft proposes, and Exim does.
 const VALID_DAYS: i64 = 7;
 /// A host that shares our keys may be in tomorrow already.
 const SKEW: i64 = 1;

@@ -124,7 +124,8 @@ pub enum ReadReportError {
 }
 
 impl ReceivedReport {
-    /// Reads a whole message. Reports that break the rules are read as far as they make sense.
+    /// Reads a message, or as much of one as there is: what ends early is read up to there.
+    /// Reports that break the rules are read as far as they make sense.
     ///
     /// # Errors
     /// [`ReadReportError`]; nobody needs to be told.

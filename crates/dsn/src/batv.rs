@@ -153,7 +153,7 @@ fn parse(local: &str) -> Option<(&str, &str)> {
     let is_value = value.len() == VALUE_LENGTH
         && value.bytes().take(4).all(|byte| byte.is_ascii_digit())
         && value.bytes().all(|byte| byte.is_ascii_hexdigit());
-    (tag.eq_ignore_ascii_case(TAG) && is_value && !local.is_empty()).then_some((value, local))
+    (tag.eq_ignore_ascii_case(TAG) && is_value).then_some((value, local))
 }
 
 /// Letter case of the local part counts, as it does for Exim.
@@ -200,6 +200,8 @@ mod tests {
             (9, "second", "\"a b\"@sender.test", "\"prvs=9787dc93f6=a b\"@sender.test"),
         ] {
             let batv = batv(number, secret);
+            let empty = batv.sign(&address("\"\"@sender.test"), at(NOW)).unwrap();
+            assert_eq!(batv.verify(&empty, at(NOW)), Ok(address("\"\"@sender.test")));
             let signed = batv.sign(&address(sender), at(NOW)).unwrap();
             assert_eq!(signed.to_string(), expected);
             assert_eq!(batv.verify(&signed, at(NOW)), Ok(address(sender)));
@@ -240,7 +242,7 @@ mod tests {
             ("alice@sender.test", Err(BatvError::NotSigned)),
             ("prvs=alice@sender.test", Err(BatvError::NotSigned)),
             ("prvs=078752fe19@sender.test", Err(BatvError::NotSigned)),
-            ("prvs=078752fe19=@sender.test", Err(BatvError::NotSigned)),
+            ("prvs=078752fe19=@sender.test", Err(BatvError::Forged)),
             ("prvs=078752fe1=alice@sender.test", Err(BatvError::NotSigned)),
             ("prvs=07a752fe19=alice@sender.test", Err(BatvError::NotSigned)),
             ("prvs=078752fé1=alice@sender.test", Err(BatvError::NotSigned)),

@@ -275,12 +275,13 @@ fn parse(local: &str) -> Option<Parsed<'_>> {
     }
 }
 
-/// The fields, none of them empty; the last one has what separators are left.
+/// The fields, none of them empty but the last, which is a local part, and has what separators
+/// are left.
 fn fields<const N: usize>(text: &str) -> Option<[&str; N]> {
     let mut parts = text.splitn(N, SEPARATOR);
     let mut fields = [""; N];
-    for field in &mut fields {
-        *field = parts.next().filter(|part| !part.is_empty())?;
+    for (place, field) in (1..).zip(&mut fields) {
+        *field = parts.next().filter(|part| place == N || !part.is_empty())?;
     }
     Some(fields)
 }

@@ -107,9 +107,6 @@ impl Verp {
         let rest = rest.strip_prefix(self.delimiters.detail)?;
         // The recipient's local part may have the delimiter, too; its host has not.
         let (local, host) = rest.rsplit_once(self.delimiters.at)?;
-        if local.is_empty() {
-            return None;
-        }
         let local = LocalPart::from_content(local).ok()?;
         Some(Mailbox::new(local, Host::parse(host).ok()?))
     }
@@ -145,6 +142,7 @@ mod tests {
         check(owner, "+=", "b+tag=x@receiver.test", "list+b+tag=x=receiver.test@lists.test");
         check("l+a@lists.test", "+=", "b+c@x.test", "l+a+b+c=x.test@lists.test");
         check(owner, "+=", "\"a b\"@x.test", "\"list+a b=x.test\"@lists.test");
+        check(owner, "+=", "\"\"@x.test", "list+=x.test@lists.test");
         check(owner, "+=", "a@[192.0.2.1]", "\"list+a=[192.0.2.1]\"@lists.test");
         check(owner, "+=", "a@bücher.test", "list+a=xn--bcher-kva.test@lists.test");
         assert_eq!(Verp::new(address(owner), VerpDelimiters::default()), verp(owner, "+="));
@@ -157,7 +155,6 @@ mod tests {
             "list@lists.test",
             "list+@lists.test",
             "list+bob@lists.test",
-            "list+=receiver.test@lists.test",
             "list+bob=@lists.test",
             "list+bob=a_-.test@lists.test",
             "list+bob=receiver.test@other.test",

@@ -1,7 +1,7 @@
 //! A DNS server on loopback that answers from a zone given as text, over UDP and TCP.
 //!
 //! Besides records, a zone can say that a name fails (`SERVFAIL`) or that nothing is answered at
-//! all (`SILENCE`). Its form is told at [`Zone`].
+//! all (`SILENCE`). Its form is told at [`Zone`]. It can be signed, as a whole and in parts wrongly.
 //!
 //! ```
 //! use merpati_testkit::dns::{DnsServer, Zone};
@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod signing;
 mod zone;
 
 use std::io;
@@ -26,6 +27,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
+pub use self::signing::ZoneKey;
 use self::zone::Found;
 pub use self::zone::{Zone, ZoneError, ZoneErrorKind};
 
@@ -105,9 +107,11 @@ impl Shared {
         let mut response = Message::response(request.metadata.id, request.metadata.op_code);
         response.metadata.recursion_desired = request.metadata.recursion_desired;
         response.metadata.recursion_available = true;
-        if request.edns.is_some() {
+        let mut signed = false;
+        if let Some(asked) = &request.edns {
+            signed = asked.flags().dnssec_ok;
             let mut edns = Edns::new();
-            edns.set_max_payload(EDNS_SIZE);
+            edns.set_max_payload(EDNS_SIZE).set_dnssec_ok(signed);
             response.set_edns(edns);
         }
         let [query] = request.queries.as_slice() else {
@@ -119,11 +123,12 @@ impl Shared {
             response.metadata.response_code = ResponseCode::NotImp;
             return Some((response, limit));
         }
-        self.look_up(query, &mut response)?;
+        self.look_up(query, signed, &mut response)?;
         Some((response, limit))
     }
 
-    fn look_up(&self, query: &Query, response: &mut Message) -> Option<()> {
+    /// `signed`: with signatures, if the zone has a key (the bit DO, RFC 3225).
+    fn look_up(&self, query: &Query, signed: bool, response: &mut Message) -> Option<()> {
         let zone = {
             let mut state = self.lock();
             let name = query.name.to_lowercase().to_ascii();
@@ -133,12 +138,15 @@ impl Shared {
         let metadata = &mut response.metadata;
         let code = match zone.find(&query.name, query.query_type) {
             Found::Records(records) => {
-                response.answers = records;
+                response.answers = if signed { zone.with_signatures(records) } else { records };
                 return Some(());
             }
-            Found::Nothing { aliases, code } => {
-                response.answers = aliases;
-                response.authorities = vec![zone::authority()];
+            Found::Nothing { owner, aliases, code } => {
+                response.answers = if signed { zone.with_signatures(aliases) } else { aliases };
+                response.authorities = match signed {
+                    true => zone.proof(&owner, query.query_type, code),
+                    false => vec![zone::authority()],
+                };
                 code
             }
             Found::Failure => ResponseCode::ServFail,

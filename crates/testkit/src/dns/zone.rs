@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC};
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, SOA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, SOA, TLSA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
+
+use super::signing::{Signature, ZoneKey, sets};
 
 /// How long records may be kept, in seconds.
 const TTL: u32 = 60;
@@ -28,11 +32,21 @@ const ALIASES: usize = 8;
 /// broken.test              SERVFAIL
 /// half.test                SERVFAIL AAAA      ; its other types are answered
 /// mute.test                SILENCE            ; queries are not answered
+/// _25._tcp.mx.receiver.test TLSA 3 1 1 0123abcd
 /// ```
 /// A name that has no line of its own, and none below it, does not exist (NXDOMAIN).
+///
+/// These lines count once the zone is [`Zone::signed`]:
+/// ```text
+/// unsigned.test            INSECURE           ; it and what is below is a zone without signatures
+/// forged.test              FORGED MX          ; the signature is wrong; of all types, without one
+/// old.test                 EXPIRED            ; the signatures have expired
+/// denied.test              MISDENIED unsigned.test ; denied by a zone that the name is not in
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Zone {
     names: BTreeMap<LowerName, Node>,
+    key: Option<Arc<ZoneKey>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +54,10 @@ struct Node {
     records: Vec<RData>,
     /// For a type, or for every type.
     faults: Vec<(Option<RecordType>, Fault)>,
+    /// For a type, or for every type.
+    signatures: Vec<(Option<RecordType>, Signature)>,
+    insecure: bool,
+    misdenied: Option<Name>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +69,7 @@ enum Fault {
 /// What a zone has for a name and a type.
 pub(super) enum Found {
     Records(Vec<Record>),
-    Nothing { aliases: Vec<Record>, code: ResponseCode },
+    Nothing { owner: Name, aliases: Vec<Record>, code: ResponseCode },
     Failure,
     Silence,
 }
@@ -74,7 +92,10 @@ pub enum ZoneErrorKind {
     #[error("the name is malformed")]
     Name,
     /// Neither a type of record that a zone may have, nor a fault.
-    #[error("expected A, AAAA, MX, TXT, CNAME, PTR, NODATA, SERVFAIL or SILENCE")]
+    #[error(
+        "expected A, AAAA, MX, TXT, CNAME, PTR, TLSA, NODATA, SERVFAIL, SILENCE, INSECURE, FORGED, \
+         EXPIRED or MISDENIED"
+    )]
     Type,
     /// Not what the type demands.
     #[error("the value does not fit the type")]
@@ -105,6 +126,10 @@ impl Zone {
             "NODATA" if value.is_empty() => {}
             "SERVFAIL" => node.faults.push((read_type(value)?, Fault::Failure)),
             "SILENCE" => node.faults.push((read_type(value)?, Fault::Silence)),
+            "INSECURE" => node.insecure = true,
+            "FORGED" => node.signatures.push((read_type(value)?, Signature::Forged)),
+            "EXPIRED" => node.signatures.push((read_type(value)?, Signature::Expired)),
+            "MISDENIED" => node.misdenied = Some(read_name(value)?),
             _ => node.records.push(read_record(kind, value)?),
         }
         Ok(())
@@ -117,8 +142,11 @@ impl Zone {
             let Some(node) = self.names.get(&LowerName::new(&owner)) else {
                 let below = self.names.keys().any(|known| owner.zone_of(known));
                 let code = if below { ResponseCode::NoError } else { ResponseCode::NXDomain };
-                return Found::Nothing { aliases, code };
+                return Found::Nothing { owner, aliases, code };
             };
+            if node.misdenied.is_some() {
+                return Found::Nothing { owner, aliases, code: ResponseCode::NoError };
+            }
             match node.fault(kind) {
                 Some(Fault::Failure) => return Found::Failure,
                 Some(Fault::Silence) => return Found::Silence,
@@ -134,12 +162,95 @@ impl Zone {
             let Some(alias @ RData::CNAME(CNAME(target))) =
                 node.records.iter().find(|data| data.record_type() == RecordType::CNAME)
             else {
-                return Found::Nothing { aliases, code: ResponseCode::NoError };
+                return Found::Nothing { owner, aliases, code: ResponseCode::NoError };
             };
             aliases.push(record(alias));
             owner = target.clone();
         }
         Found::Failure
+    }
+}
+
+/// What is signed: all of it is the root zone.
+impl Zone {
+    /// Signs it from now on.
+    #[must_use]
+    pub fn signed(mut self, key: &Arc<ZoneKey>) -> Self {
+        let server = RData::NS(NS(Name::root()));
+        for node in self.names.values_mut().filter(|node| node.insecure) {
+            node.records.push(server.clone());
+        }
+        let apex = self.names.entry(LowerName::new(&Name::root())).or_default();
+        apex.records.extend([authority().data, server, key.dnskey()]);
+        self.key = Some(Arc::clone(key));
+        self
+    }
+
+    /// The records with their signatures.
+    pub(super) fn with_signatures(&self, mut records: Vec<Record>) -> Vec<Record> {
+        let Some(key) = &self.key else { return records };
+        for set in sets(&records) {
+            let (owner, kind) = (&set[0].name, set[0].record_type());
+            if self.unsigned_zone(owner, kind).is_none() {
+                let node = self.names.get(&LowerName::new(owner));
+                let how = node.and_then(|node| node.signature(kind));
+                records.push(key.sign(&set, how.unwrap_or(Signature::Valid)));
+            }
+        }
+        records
+    }
+
+    /// What goes with the denial of a name, or of a type of it.
+    pub(super) fn proof(&self, owner: &Name, kind: RecordType, code: ResponseCode) -> Vec<Record> {
+        if self.key.is_none() {
+            return vec![authority()];
+        }
+        let misdenied =
+            self.names.get(&LowerName::new(owner)).and_then(|node| node.misdenied.clone());
+        if let Some(other) = misdenied.or_else(|| self.unsigned_zone(owner, kind)) {
+            return vec![Record::from_rdata(other, TTL, authority().data)];
+        }
+        let mut records = vec![authority(), self.nsec(owner)];
+        if code == ResponseCode::NXDomain {
+            let mut encloser = owner.base_name();
+            while !self.names.keys().any(|known| LowerName::new(&encloser).zone_of(known)) {
+                encloser = encloser.base_name();
+            }
+            let wildcard = self.nsec(&encloser.prepend_label("*").expect("it is a short label"));
+            if wildcard != records[1] {
+                records.push(wildcard);
+            }
+        }
+        self.with_signatures(records)
+    }
+
+    /// The record that matches or covers a name.
+    fn nsec(&self, name: &Name) -> Record {
+        let seen: Vec<_> = self.names.iter().filter(|(name, _)| !self.is_below_cut(name)).collect();
+        let name = LowerName::new(name);
+        let after = seen.partition_point(|(known, _)| **known <= name);
+        let (owner, node) = seen[after - 1];
+        let next = seen.get(after).map_or_else(Name::root, |(next, _)| Name::from(*next));
+        let types: Vec<_> = match node.insecure {
+            true => vec![RecordType::NS],
+            false => node.records.iter().map(RData::record_type).collect(),
+        };
+        let nsec = RData::DNSSEC(DNSSECRData::NSEC(NSEC::new_cover_self(next, types)));
+        Record::from_rdata(Name::from(owner), TTL, nsec)
+    }
+
+    fn is_below_cut(&self, name: &LowerName) -> bool {
+        let cuts = self.names.iter().filter(|(_, node)| node.insecure);
+        cuts.into_iter().any(|(cut, _)| cut != name && cut.zone_of(name))
+    }
+
+    /// The unsigned zone that has this type of this name.
+    fn unsigned_zone(&self, name: &Name, kind: RecordType) -> Option<Name> {
+        let name = LowerName::new(name);
+        let mut cuts = self.names.iter().filter(|(cut, node)| node.insecure && cut.zone_of(&name));
+        let (cut, _) = cuts.next_back()?;
+        let of_parent = matches!(kind, RecordType::DS | RecordType::NSEC) && *cut == name;
+        (!of_parent).then(|| Name::from(cut))
     }
 }
 
@@ -154,6 +265,11 @@ impl Node {
     fn fault(&self, kind: RecordType) -> Option<Fault> {
         let applies = |of: &Option<RecordType>| of.is_none_or(|of| of == kind);
         self.faults.iter().find(|(of, _)| applies(of)).map(|&(_, fault)| fault)
+    }
+
+    fn signature(&self, kind: RecordType) -> Option<Signature> {
+        let applies = |of: &Option<RecordType>| of.is_none_or(|of| of == kind);
+        self.signatures.iter().find(|(of, _)| applies(of)).map(|&(_, how)| how)
     }
 }
 
@@ -204,8 +320,22 @@ fn read_record(kind: &str, value: &str) -> Result<RData, ZoneErrorKind> {
             RData::MX(MX::new(preference, read_name(exchange)?))
         }
         "TXT" => RData::TXT(TXT::from_bytes(read_strings(value)?)),
+        "TLSA" => RData::TLSA(read_tlsa(value).ok_or(ZoneErrorKind::Value)?),
         _ => return Err(ZoneErrorKind::Type),
     })
+}
+
+/// `3 1 1 0123abcd`
+fn read_tlsa(value: &str) -> Option<TLSA> {
+    let mut words = value.split_whitespace();
+    let mut number = || words.next()?.parse::<u8>().ok();
+    let (usage, selector, matching) = (number()?, number()?, number()?);
+    let data = words
+        .next()?
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    Some(TLSA::new(usage.into(), selector.into(), matching.into(), data.collect::<Option<_>>()?))
 }
 
 /// `"one" "two"`, without escapes; each at most 255 octets (RFC 1035 §3.3).

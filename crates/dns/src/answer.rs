@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 
-use hickory_resolver::lookup;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData};
-use merpati_plugin::{Answer, Dnssec, Lookup, MxRecord, ResolveError};
+use merpati_plugin::{Alias, Answer, Dnssec, Lookup, MxRecord, ResolveError, TlsaRecord};
 use merpati_types::Domain;
 
-/// What hickory answers.
-pub(crate) type Raw = Result<lookup::Lookup, NetError>;
+use crate::proof::Proven;
+
+/// What the DNS proves.
+pub(crate) type Raw = Result<Proven, ResolveError>;
 
 /// The exchangers among the records.
 pub(crate) fn exchangers(raw: Raw) -> Lookup<MxRecord> {
@@ -62,44 +61,49 @@ pub(crate) fn texts(raw: Raw) -> Lookup<Vec<u8>> {
     })
 }
 
+/// The TLSA records among the records.
+pub(crate) fn associations(raw: Raw) -> Lookup<TlsaRecord> {
+    records(raw, &mut |data| match data {
+        RData::TLSA(tlsa) => Some(TlsaRecord {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
+        _ => None,
+    })
+}
+
 /// One answer from those of both address families. A family that failed hides nothing; that both
 /// deny the name is needed to say that it does not exist, since servers are seen that deny it
 /// for the family they do not have.
 pub(crate) fn join(v4: Lookup<IpAddr>, v6: Lookup<IpAddr>) -> Lookup<IpAddr> {
+    use ResolveError::{Bogus, NoData, NxDomain, Temporary};
     match (v4, v6) {
         (Ok(mut v4), Ok(v6)) => {
             v4.records.extend(v6.records);
+            v4.dnssec = v4.dnssec.min(v6.dnssec);
             Ok(v4)
         }
         (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-        (Err(ResolveError::NxDomain(v4)), Err(ResolveError::NxDomain(v6))) => {
-            Err(ResolveError::NxDomain(v4.min(v6)))
-        }
-        (Err(why @ (ResolveError::Temporary(_) | ResolveError::Bogus(_))), Err(_))
-        | (Err(_), Err(why @ (ResolveError::Temporary(_) | ResolveError::Bogus(_)))) => Err(why),
-        (Err(_), Err(_)) => Err(ResolveError::NoData(Dnssec::Insecure)),
+        (Err(why @ Bogus(_)), Err(_)) | (Err(_), Err(why @ Bogus(_))) => Err(why),
+        (Err(why @ Temporary(_)), Err(_)) | (Err(_), Err(why @ Temporary(_))) => Err(why),
+        (Err(NxDomain(v4)), Err(NxDomain(v6))) => Err(NxDomain(v4.min(v6))),
+        (Err(NxDomain(v4) | NoData(v4)), Err(NxDomain(v6) | NoData(v6))) => Err(NoData(v4.min(v6))),
+        (Err(_), Err(_)) => Err(NoData(Dnssec::Insecure)),
     }
 }
 
-/// Keeps what `read` makes of the records: aliases and signatures come along with the answer.
+/// Keeps what `read` makes of the records. Where none is of use, none are there.
 fn records<T>(raw: Raw, read: &mut dyn FnMut(&RData) -> Option<T>) -> Lookup<T> {
-    let lookup = raw.map_err(silence)?;
-    let records: Vec<T> = lookup.answers().iter().filter_map(|record| read(&record.data)).collect();
+    let Proven { data, dnssec, alias } = raw?;
+    let records: Vec<T> = data.iter().filter_map(read).collect();
     if records.is_empty() {
-        return Err(ResolveError::NoData(Dnssec::Insecure));
+        return Err(ResolveError::NoData(dnssec));
     }
-    Ok(Answer::insecure(records))
-}
-
-fn silence(error: NetError) -> ResolveError {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => ResolveError::NxDomain(Dnssec::Insecure),
-            ResponseCode::NoError => ResolveError::NoData(Dnssec::Insecure),
-            code => ResolveError::Temporary(code.to_string()),
-        },
-        error => ResolveError::Temporary(error.to_string()),
-    }
+    let alias = alias
+        .and_then(|alias| Some(Alias { canonical: domain(&alias.canonical)?, first: alias.first }));
+    Ok(Answer { records, dnssec, alias })
 }
 
 /// A host that mail can go to; `None` for what is no host's name.

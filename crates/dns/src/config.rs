@@ -1,9 +1,10 @@
 //! What the resolver is told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use merpati_plugin::options::{Invalid, Options};
+use merpati_plugin::options::{Found, FromOption, Invalid, Options};
 
 /// Whom to ask, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,28 @@ pub struct DnsConfig {
     /// How long it is kept at most that there is no answer. By default 5 min: a domain that has
     /// just been set up should not wait for hours (RFC 2308 §5 allows up to three).
     pub max_negative_ttl: Duration,
+    /// Whether answers are validated. By default they are.
+    pub dnssec: Validation,
+    /// A file of DNSKEY records that are trusted (RFC 4035 §4.4), in place of the root's, which
+    /// are built in. The zone of the first one is that by which is found whether the servers
+    /// hand signatures on.
+    pub trust_anchor: Option<PathBuf>,
+}
+
+/// Whether answers are validated (DNSSEC).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// No: every answer is insecure.
+    Off,
+    /// Yes, if the servers hand signatures on.
+    #[default]
+    Validate,
+}
+
+impl FromOption for Validation {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        found.choice(&[("validate", Self::Validate), ("off", Self::Off)])
+    }
 }
 
 impl Default for DnsConfig {
@@ -35,6 +58,8 @@ impl Default for DnsConfig {
             cache: 8_192,
             max_ttl: Duration::from_secs(24 * 60 * 60),
             max_negative_ttl: Duration::from_secs(5 * 60),
+            dnssec: Validation::Validate,
+            trust_anchor: None,
         }
     }
 }
@@ -62,6 +87,8 @@ impl DnsConfig {
                 Duration::ZERO..=WEEK,
                 standard.max_negative_ttl,
             ),
+            dnssec: reader.or("dnssec", standard.dnssec),
+            trust_anchor: reader.optional("trust_anchor"),
         };
         reader.finish()?;
         Ok(config)

@@ -1,12 +1,14 @@
 //! The resolver, against a server of fixtures.
 
+mod dnssec;
+
 use std::time::Duration;
 
 use merpati_plugin::{Lookup, Resolver as _};
 use merpati_testkit::dns::{DnsServer, Zone};
 use merpati_types::Domain;
 
-use crate::{DnsConfig, HickoryResolver};
+use crate::{DnsConfig, HickoryResolver, Validation};
 
 const ZONE: &str = r#"
 receiver.test     MX    20 mx2.receiver.test
@@ -50,7 +52,8 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
-        Self::with(ZONE, DnsConfig { attempts: 1, ..DnsConfig::default() }).await
+        let config = DnsConfig { attempts: 1, dnssec: Validation::Off, ..DnsConfig::default() };
+        Self::with(ZONE, config).await
     }
 
     async fn with(zone: &str, mut config: DnsConfig) -> Self {
@@ -149,7 +152,8 @@ async fn silence_ends_with_the_attempts_or_at_the_limit() {
 async fn a_silent_server_is_asked_as_often_as_told() {
     for attempts in [1, 3] {
         let timeout = Duration::from_millis(30);
-        let config = DnsConfig { timeout, attempts, ..DnsConfig::default() };
+        let config =
+            DnsConfig { timeout, attempts, dnssec: Validation::Off, ..DnsConfig::default() };
         let fixture = Fixture::with(ZONE, config).await;
         let _ = fixture.resolver.mx(&domain("mute.test")).await;
         // On a busy machine the time may be up before the server has read the last query.

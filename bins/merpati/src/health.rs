@@ -29,6 +29,7 @@ pub(crate) fn run(args: &HealthArgs, client: &Client) -> anyhow::Result<()> {
             ("takes mail", takes.to_owned()),
             ("damaged", health.spool.damaged.to_string()),
             ("index", health.spool.index.name().to_owned()),
+            ("dnssec", plain(&health.dnssec.state)),
         ];
         for line in align(&rows.map(|(name, value)| [name.to_owned(), value])) {
             writeln!(out, "{line}")?;

@@ -16,4 +16,4 @@ pub use limits::Limits;
 pub use listen::{AuthRule, Certificate, Listen, ListenTls, OfferRule, Protocol, Tls};
 pub use plugins::{Plugin, Transport};
 pub use process::{Admin, AdminTcp, Log, LogFormat};
-pub use stores::{Dns, Spool};
+pub use stores::{Dns, Dnssec, Spool};

@@ -160,9 +160,15 @@ impl Asker {
     }
 
     async fn probe(&self) {
-        if let Some(validating) = &self.validating {
+        let Some(validating) = &self.validating else { return };
+        let mut first = false;
+        let look = || {
+            first = true;
+            validating.probe(self.limit)
+        };
+        validating.probed.get_or_init(look).await;
+        if !first {
             validating.probe(self.limit).await;
-            let _ = validating.probed.set(());
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::activity::Activity;
-use crate::api::ErrorView;
+use crate::api::{DnssecView, ErrorView};
 use crate::metrics::Metrics;
 
 pub use status::Vitals;
@@ -103,6 +103,9 @@ impl Readiness {
 /// Says why new mail is turned away for want of room, if it is.
 pub type Shedding = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
+/// Says whether answers of the DNS are validated.
+pub type DnssecHealth = Arc<dyn Fn() -> DnssecView + Send + Sync>;
+
 /// What the API is made of.
 pub struct AdminSettings {
     /// What `/metrics` shows.
@@ -115,6 +118,8 @@ pub struct AdminSettings {
     pub spool: Arc<dyn Spool>,
     /// Says why new mail is turned away for want of room, if it is.
     pub shedding: Shedding,
+    /// Says whether answers of the DNS are validated.
+    pub dnssec: DnssecHealth,
     /// What the role adds, by name: `explain/rcpt` is `POST /v1/explain/rcpt`.
     pub commands: Vec<(String, Arc<dyn Command>)>,
 }

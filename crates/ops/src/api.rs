@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 mod status;
 
-pub use status::{ActivityView, HealthView, HopView, Index, ReadyView, SpoolHealthView, Status};
+pub use status::{
+    ActivityView, DnssecView, HealthView, HopView, Index, ReadyView, SpoolHealthView, Status,
+};
 
 /// Which parcels are meant. Every field that is set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

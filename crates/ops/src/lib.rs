@@ -13,8 +13,8 @@ pub mod state_dir;
 
 pub use activity::Activity;
 pub use admin::{
-    Admin, AdminError, AdminSettings, Command, CommandError, Phase, Readiness, Serving, Shedding,
-    Vitals,
+    Admin, AdminError, AdminSettings, Command, CommandError, DnssecHealth, Phase, Readiness,
+    Serving, Shedding, Vitals,
 };
 pub use events::EventLog;
 pub use metrics::Metrics;

@@ -15,7 +15,7 @@ use merpati_deliver::smtp::{Roots, TlsPolicy};
 use merpati_deliver::{
     Destination, Routing, Surroundings, TransportTable, Transports, by_mx, stock as stock_transport,
 };
-use merpati_dns::{DnsConfig, HickoryResolver};
+use merpati_dns::{DnsConfig, DnsError, HickoryResolver, Validation};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::{Errors, Options};
 use merpati_plugin::{
@@ -41,6 +41,8 @@ pub(crate) struct Composed {
     authenticator: Option<Arc<dyn Authenticator>>,
     tls: Option<Arc<TlsStore>>,
     pub(crate) routing: Routing,
+    /// What routing asks the DNS by.
+    pub(crate) resolver: HickoryResolver,
     kind: crate::Kind,
     /// What policies count by; connected with the queue once there is one.
     pub(crate) usage: Usage,
@@ -55,13 +57,16 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let chain = policies(role, &config, &environment, errors);
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);
-    let routing = routing(role, &config, &environment, errors);
+    let resolver = resolver(&config, errors);
+    let routing = resolver
+        .clone()
+        .and_then(|resolver| routing(role, &config, &environment, resolver, errors));
     check_listeners(role, &config, authenticator.is_some(), errors);
     if !errors.is_empty() {
         return None;
     }
-    let (routing, usage) = (routing?, environment.usage);
-    Some(Composed { config, chain, authenticator, tls, routing, kind: role.kind, usage })
+    let (routing, resolver, usage) = (routing?, resolver?, environment.usage);
+    Some(Composed { config, chain, authenticator, tls, routing, resolver, kind: role.kind, usage })
 }
 
 fn policies(
@@ -171,9 +176,10 @@ fn routing(
     role: &Role,
     config: &RoleConfig,
     environment: &Environment,
+    resolver: HickoryResolver,
     errors: &Errors,
 ) -> Option<Routing> {
-    let around = surroundings(config, errors)?;
+    let around = surroundings(config, resolver);
     let mut transports = Transports::new();
     match by_mx(&around) {
         Ok(transport) => {
@@ -203,25 +209,39 @@ fn routing(
     Some(Routing { router: Arc::new(TransportTable::new(rows)), transports, outbound })
 }
 
-fn surroundings(config: &RoleConfig, errors: &Errors) -> Option<Surroundings> {
+fn resolver(config: &RoleConfig, errors: &Errors) -> Option<HickoryResolver> {
     let dns = DnsConfig {
         servers: config.dns.servers.clone(),
         timeout: config.dns.timeout,
         attempts: config.dns.attempts,
         limit: config.dns.limit,
         cache: config.dns.cache,
+        dnssec: match config.dns.dnssec {
+            sections::Dnssec::Validate => Validation::Validate,
+            sections::Dnssec::Off => Validation::Off,
+        },
+        trust_anchor: config.dns.trust_anchor.as_ref().map(|path| path.value.clone()),
         ..DnsConfig::default()
     };
-    let resolver = match HickoryResolver::new(&dns) {
-        Ok(resolver) => resolver,
-        Err(error) => {
-            errors.report(&config.state_dir.place, format_args!("the resolver: {error}"));
-            return None;
-        }
+    let error = match HickoryResolver::new(&dns) {
+        Ok(resolver) => return Some(resolver),
+        Err(error) => error,
     };
+    match &config.dns.trust_anchor {
+        Some(path) if matches!(error, DnsError::TrustAnchor { .. }) => {
+            errors.report(&path.place, error);
+        }
+        _ => {
+            errors.report(&config.state_dir.place, format_args!("the resolver: {error}"));
+        }
+    }
+    None
+}
+
+fn surroundings(config: &RoleConfig, resolver: HickoryResolver) -> Surroundings {
     let deliver = &config.deliver;
     let roots = deliver.ca.as_ref().map_or(Roots::BuiltIn, |ca| Roots::File(ca.value.clone()));
-    Some(Surroundings {
+    Surroundings {
         hostname: config.hostname.clone(),
         mx_port: deliver.port,
         tls: match deliver.tls {
@@ -233,7 +253,7 @@ fn surroundings(config: &RoleConfig, errors: &Errors) -> Option<Surroundings> {
         source: deliver.source.clone(),
         recipients: deliver.recipients as usize,
         resolver: Arc::new(resolver),
-    })
+    }
 }
 
 fn destination(

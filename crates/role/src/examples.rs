@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use merpati_config::sections::{Deliver, Listen, OfferRule, Spool};
+use merpati_config::sections::{Deliver, Dns, Listen, OfferRule, Spool};
 use merpati_config::{ConfigFile, RoleConfig};
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::Place;
@@ -61,6 +61,12 @@ impl Example {
     }
 }
 
+/// The key of the root zone since 2018, as IANA publishes it.
+const ROOT_KEY: &str = ". IN DNSKEY 257 3 8 AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvkMgJzkKTOiW1vkIbzxeF3+/\
+    4RgWOq7HrxRixHlFlExOLAJr5emLvN7SWXgnLh4+B5xQlNVz8Og8kvArMtNROxVQuCaSnIDdD5LKyWbRd2n9WGe2R8PzgCmr3\
+    EgVLrjyBxWezF0jLHwVN8efS3rCj/EWgvIWgb9tarpVUDK/b58Da+sqqls3eNbuv7pr+eoZG+SrDK6nWeL3c6H5Apxz7LjVc1u\
+    TIdsIXxuOLYA4/ilBmSVIzuDWfdRUfhHdY6+cn8HFRm+2hM8AnXGXws9555KrUB5qihylGa8subX2Nn6UwNR1AkUTV74bU=\n";
+
 /// Everything that the examples name under /etc.
 fn write_files() -> TempDir {
     let files = tempfile::tempdir().unwrap();
@@ -75,6 +81,7 @@ fn write_files() -> TempDir {
         ("recipients", "alice@example.org\n"),
         ("suppressed", "loud@example.org 2026-12-31 full\n"),
         ("password", "open sesame\n"),
+        ("root.key", ROOT_KEY),
         ("token", "open sesame\n"),
     ] {
         let path = files.path().join(name);
@@ -114,7 +121,8 @@ fn what_is_commented_is_the_default() {
         assert_eq!(plain.limits, full.limits);
         let repeat_window = Some(example.role.kind.repeat_window());
         assert_eq!(Spool { repeat_window, ..plain.spool }, full.spool);
-        assert_eq!(plain.dns, full.dns);
+        // Nor is its trust anchor.
+        assert_eq!(plain.dns, Dns { trust_anchor: None, ..full.dns });
         // The example's roots are but an example.
         assert_eq!(plain.deliver, Deliver { ca: None, ..full.deliver });
         let auth = example.role.kind.auth();

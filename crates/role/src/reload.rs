@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use merpati_deliver::Routing;
+use merpati_dns::HickoryResolver;
 use merpati_plugin::{Observers, Spool};
 use merpati_policy::quota::Usage;
 use merpati_server::Service;
@@ -18,6 +19,8 @@ pub(crate) struct Reloadable {
     pub(crate) path: PathBuf,
     pub(crate) services: Vec<Arc<ArcSwap<Service>>>,
     pub(crate) routing: Arc<ArcSwap<Routing>>,
+    /// What health asks whether answers are validated.
+    pub(crate) resolver: Arc<ArcSwap<HickoryResolver>>,
     /// What readiness asks whether the queue is at its bound.
     pub(crate) usage: Arc<ArcSwap<Usage>>,
     pub(crate) spool: Arc<dyn Spool>,
@@ -45,6 +48,8 @@ impl Reloadable {
                 }
                 self.usage.store(Arc::new(composed.usage));
                 self.routing.store(Arc::new(composed.routing));
+                tokio::spawn(composed.resolver.watch_dnssec());
+                self.resolver.store(Arc::new(composed.resolver));
                 tracing::info!("configuration reloaded");
             }
             Err(error) => tracing::error!(%error, "configuration not reloaded"),

@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use merpati_config::RoleConfig;
 use merpati_config::sections::{Admin as AdminConfig, LogFormat};
 use merpati_deliver::{Runner, RunnerParts};
+use merpati_dns::{DnssecState, HickoryResolver};
+use merpati_ops::api::DnssecView;
 use merpati_ops::{
-    Activity, Admin, AdminSettings, EventLog, Metrics, Phase, Readiness, Serving, Shedding, Signal,
-    Signals, User, Vitals, log, privileges, state_dir,
+    Activity, Admin, AdminSettings, DnssecHealth, EventLog, Metrics, Phase, Readiness, Serving,
+    Shedding, Signal, Signals, User, Vitals, log, privileges, state_dir,
 };
 use merpati_plugin::{Observer, Observers, Spool};
 use merpati_policy::quota::Usage;
@@ -91,15 +93,13 @@ async fn run(
     let spool: Arc<dyn Spool> = spool;
     let metrics = Arc::new(Metrics::new());
     let activity = Arc::new(Activity::default());
-    let mut observers: Vec<Arc<dyn Observer>> =
-        vec![Arc::new(EventLog), Arc::clone(&metrics) as _, Arc::clone(&activity) as _];
-    observers.extend(role.observers.iter().cloned());
-    let observers = Observers::new(observers);
+    let observers = observers(&role, &metrics, &activity);
     let services =
         composed.services(&spool, &observers).map_err(|error| Fatal::Refused(error.to_string()))?;
     let services: Vec<_> = services.into_iter().map(|s| Arc::new(ArcSwap::from(s))).collect();
     let usage = Arc::new(ArcSwap::from_pointee(composed.usage.clone()));
-    let Composed { config, routing, .. } = composed;
+    let Composed { config, routing, resolver, .. } = composed;
+    let resolver = watched(resolver);
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
     let readiness = Readiness::default();
     let gate = Gate::new(ConnectionLimits {
@@ -112,6 +112,7 @@ async fn run(
         activity,
         spool: Arc::clone(&spool),
         shedding: shedding(&gate, config.limits.connections, &usage),
+        dnssec: dnssec(&resolver),
         commands: Vec::new(),
     };
     let vitals = Vitals::of(&settings);
@@ -128,6 +129,7 @@ async fn run(
         path: path.to_owned(),
         services,
         routing,
+        resolver,
         usage,
         spool: Arc::clone(&spool),
         observers,
@@ -148,6 +150,13 @@ async fn run(
     spool.close().await;
     tracing::info!(connections = left, unfinished, "stopped");
     Ok(())
+}
+
+fn observers(role: &Role, metrics: &Arc<Metrics>, activity: &Arc<Activity>) -> Observers {
+    let mut observers: Vec<Arc<dyn Observer>> =
+        vec![Arc::new(EventLog), Arc::clone(metrics) as _, Arc::clone(activity) as _];
+    observers.extend(role.observers.iter().cloned());
+    Observers::new(observers)
 }
 
 /// Serves every socket by the service of its `[[listen]]`.
@@ -199,6 +208,29 @@ fn shedding(gate: &Arc<Gate>, most: usize, usage: &Arc<ArcSwap<Usage>>) -> Shedd
         }
         let full = usage.load().is_full();
         full.then(|| "the queue holds as much as the quota lets it".to_owned())
+    })
+}
+
+/// A resolver that looks whether the servers hand signatures on, until they do.
+fn watched(resolver: HickoryResolver) -> Arc<ArcSwap<HickoryResolver>> {
+    tokio::spawn(resolver.watch_dnssec());
+    Arc::new(ArcSwap::from_pointee(resolver))
+}
+
+/// Whether answers of the DNS are validated.
+fn dnssec(resolver: &Arc<ArcSwap<HickoryResolver>>) -> DnssecHealth {
+    let resolver = Arc::clone(resolver);
+    Arc::new(move || {
+        let state = resolver.load().dnssec_state();
+        let reason = state.reason().map(|why| match state {
+            DnssecState::Stripped(_) => format!("{why}; there is no DANE"),
+            _ => why.to_owned(),
+        });
+        DnssecView {
+            state: state.name().to_owned(),
+            reason,
+            degraded: matches!(state, DnssecState::Untrusted(_)),
+        }
     })
 }
 

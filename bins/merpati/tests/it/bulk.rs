@@ -40,6 +40,7 @@ impl Server {
             activity: Arc::new(Activity::default()),
             spool: Arc::clone(&spool) as Arc<dyn Spool>,
             shedding: Arc::new(|| None),
+            dnssec: Arc::new(merpati_ops::api::DnssecView::default),
             commands: Vec::new(),
         });
         let socket = directory.path().join("admin.sock");

@@ -10,8 +10,8 @@ use std::thread;
 
 use merpati_ops::Phase;
 use merpati_ops::api::{
-    ActivityView, DeadlineView, HealthView, ListPage, MessageView, ParcelView, SpoolHealthView,
-    State, StatsView, Status,
+    ActivityView, DeadlineView, DnssecView, HealthView, ListPage, MessageView, ParcelView,
+    SpoolHealthView, State, StatsView, Status,
 };
 
 mod bulk;
@@ -205,11 +205,12 @@ fn tells_how_the_server_is() {
         reasons: Vec::new(),
         spool: SpoolHealthView::default(),
         shedding: None,
+        dnssec: DnssecView { state: "validating".to_owned(), ..DnssecView::default() },
     };
     let (output, requests) = with_server(&["health"], &[json(&health)]);
     assert_eq!(requests, ["GET /v1/health"]);
-    let expected =
-        "status      ok\nphase       serving\ntakes mail  yes\ndamaged     0\nindex       whole\n";
+    let expected = "status      ok\nphase       serving\ntakes mail  yes\ndamaged     0\nindex       whole\n\
+         dnssec      validating\n";
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected));
 
     health.status = Status::Degraded;

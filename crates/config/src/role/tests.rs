@@ -7,7 +7,7 @@ use merpati_plugin::options::Size;
 
 use super::*;
 use crate::ConfigFile;
-use crate::sections::{AuthRule, ListenTls, LogFormat, OutboundTls, Protocol};
+use crate::sections::{AuthRule, Dnssec, ListenTls, LogFormat, OutboundTls, Protocol};
 
 const GOOD: &str = r#"
 hostname = "mx.example.org"
@@ -58,6 +58,8 @@ min_free = "1GiB"
 
 [dns]
 servers = ["127.0.0.1", "[::1]:5353"]
+dnssec = "off"
+trust_anchor = "root.key"
 
 [deliver]
 port = 2525
@@ -97,6 +99,9 @@ fn reads_a_whole_file() {
     assert_eq!(config.auth.unwrap().name.value, "file");
     assert_eq!(config.spool.path, Path::new("/etc/merpati/state/spool"));
     assert_eq!(config.dns.servers[0].to_string(), "127.0.0.1:53");
+    assert_eq!(config.dns.dnssec, Dnssec::Off);
+    let anchor = config.dns.trust_anchor.as_ref().unwrap();
+    assert_eq!(anchor.value, Path::new("/etc/merpati/root.key"));
     assert_eq!((config.deliver.port, config.deliver.tls), (2525, OutboundTls::Required));
     let [transport] = &config.transports[..] else { panic!("one transport") };
     assert_eq!(transport.kind.value, "lmtp");

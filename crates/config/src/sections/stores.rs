@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use merpati_plugin::options::{Found, FromOption, Invalid, Options, Size};
+use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Size};
 
 /// `[spool]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +59,26 @@ pub struct Dns {
     pub limit: Duration,
     /// `cache`: how many answers are kept; default 8192.
     pub cache: u64,
+    /// `dnssec`: whether answers are validated; default `validate`.
+    pub dnssec: Dnssec,
+    /// `trust_anchor`: a file of DNSKEY records that are trusted; default the root's.
+    pub trust_anchor: Option<Located<PathBuf>>,
+}
+
+/// Whether answers are validated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dnssec {
+    /// `validate`: if the servers hand signatures on.
+    #[default]
+    Validate,
+    /// `off`: never; there is no DANE then.
+    Off,
+}
+
+impl FromOption for Dnssec {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        found.choice(&[("validate", Self::Validate), ("off", Self::Off)])
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,6 +91,8 @@ impl Default for Dns {
             attempts: 2,
             limit: 30 * SECOND,
             cache: 8192,
+            dnssec: Dnssec::Validate,
+            trust_anchor: None,
         }
     }
 }
@@ -87,6 +109,8 @@ impl Dns {
             attempts: reader.ranged("attempts", 1..=10, default.attempts),
             limit: reader.ranged("limit", SECOND..=300 * SECOND, default.limit),
             cache: reader.ranged("cache", 0..=10_000_000, default.cache),
+            dnssec: reader.or("dnssec", default.dnssec),
+            trust_anchor: reader.optional("trust_anchor"),
         };
         let _ = reader.finish();
         read

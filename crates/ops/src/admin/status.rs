@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use merpati_plugin::Spool;
 use merpati_plugin::spool::{NextHop, Share};
 
-use super::{AdminSettings, Phase, Readiness, Refused, Shedding, queue};
+use super::{AdminSettings, DnssecHealth, Phase, Readiness, Refused, Shedding, queue};
 use crate::activity::Activity;
 use crate::api::{ActivityView, HealthView, HopView, Index, ReadyView, Status};
 use crate::metrics::Metrics;
@@ -24,17 +24,19 @@ pub struct Vitals {
     readiness: Readiness,
     spool: Arc<dyn Spool>,
     shedding: Shedding,
+    dnssec: DnssecHealth,
 }
 
 impl Vitals {
     /// What the API tells from.
     #[must_use]
     pub fn of(settings: &AdminSettings) -> Self {
-        let AdminSettings { readiness, spool, shedding, .. } = settings;
+        let AdminSettings { readiness, spool, shedding, dnssec, .. } = settings;
         Self {
             readiness: readiness.clone(),
             spool: Arc::clone(spool),
             shedding: Arc::clone(shedding),
+            dnssec: Arc::clone(dnssec),
         }
     }
 
@@ -72,10 +74,18 @@ impl Vitals {
         if spool.index == Index::Lost {
             status = Status::Degraded;
         }
+        let dnssec = (self.dnssec)();
+        if let Some(why) = &dnssec.reason {
+            let state = &dnssec.state;
+            reasons.push(format!("DNSSEC is {state}: {why}"));
+        }
+        if dnssec.degraded {
+            status = Status::Degraded;
+        }
         if spool.failing.is_some() {
             status = Status::Failing;
         }
-        HealthView { status, ready, phase, reasons, spool, shedding }
+        HealthView { status, ready, phase, reasons, spool, shedding, dnssec }
     }
 }
 

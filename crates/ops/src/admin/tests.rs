@@ -25,8 +25,8 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{
-    ActionRequest, ActivityView, Changed, HealthView, HopView, ListPage, ListRequest, MessageView,
-    ReadyView, Selection, State as ParcelStateView, StatsView,
+    ActionRequest, ActivityView, Changed, DnssecView, HealthView, HopView, ListPage, ListRequest,
+    MessageView, ReadyView, Selection, State as ParcelStateView, StatsView,
 };
 use crate::client::{Client, ClientError};
 
@@ -196,6 +196,7 @@ fn admin(readiness: &Readiness, spool: FakeSpool) -> (Admin, Arc<FakeSpool>) {
         readiness: readiness.clone(),
         activity,
         shedding: Arc::new(|| None),
+        dnssec: Arc::new(DnssecView::default),
         spool: Arc::clone(&spool) as Arc<dyn Spool>,
         commands: vec![("explain/echo".to_owned(), Arc::new(Echo))],
     });
@@ -410,6 +411,38 @@ async fn tells_what_is_wrong() {
     let lost = Health { index: IndexState::Lost, ..none };
     let says = "the spool's index cannot be written: memory grows until a restart";
     check(lost, Degraded, true, says, "merpati_spool_index{state=\"lost\"} 1").await;
+}
+
+#[test]
+fn tells_whether_answers_of_the_dns_are_validated() {
+    use crate::api::Status::{Degraded, Ok};
+
+    let view = |state: &str, reason: Option<&str>, degraded| DnssecView {
+        state: state.to_owned(),
+        reason: reason.map(str::to_owned),
+        degraded,
+    };
+    for (dnssec, status, says) in [
+        (view("validating", None, false), Ok, ""),
+        (view("stripped", Some("no signatures"), false), Ok, "DNSSEC is stripped: no signatures"),
+        (view("untrusted", Some("forged"), true), Degraded, "DNSSEC is untrusted: forged"),
+    ] {
+        let readiness = Readiness::default();
+        readiness.set(Phase::Serving);
+        let told = dnssec.clone();
+        let health = Vitals::of(&AdminSettings {
+            metrics: Arc::default(),
+            readiness,
+            activity: Arc::default(),
+            shedding: Arc::new(|| None),
+            dnssec: Arc::new(move || told.clone()),
+            spool: Arc::new(FakeSpool::default()),
+            commands: Vec::new(),
+        })
+        .health();
+        assert_eq!((health.status, health.ready, health.dnssec), (status, true, dnssec));
+        assert_eq!(health.reasons.join("\n"), says);
+    }
 }
 
 #[tokio::test]

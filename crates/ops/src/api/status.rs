@@ -59,6 +59,23 @@ pub struct HealthView {
     pub spool: SpoolHealthView,
     /// Why new mail is turned away for want of room, if it is.
     pub shedding: Option<String>,
+    /// Whether answers of the DNS are validated.
+    #[serde(default)]
+    pub dnssec: DnssecView,
+}
+
+/// Whether answers of the DNS are validated (DNSSEC).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnssecView {
+    /// `validating`, `off`, `unknown` while the servers have not answered, `stripped` if they hand
+    /// no signatures on, or `untrusted` if no signature holds. Without `validating` there is no
+    /// DANE.
+    pub state: String,
+    /// Why it is not as it should be, if so.
+    pub reason: Option<String>,
+    /// Whether an operator has to look: mail to signed domains waits.
+    #[serde(default)]
+    pub degraded: bool,
 }
 
 /// How the spool is.

@@ -204,7 +204,7 @@ impl Layout {
             "hostname = \"{hostname}\"\nstate_dir = \"{home}/state\"\n{user}\n\
              [[tls.certificate]]\ncert = \"{home}/{hostname}.pem\"\nkey = \"{home}/{hostname}.key\"\n\n\
              [limits]\nconnections_per_address = 1000\n\n\
-             [dns]\nservers = [\"{dns}\"]\n\n",
+             [dns]\nservers = [\"{dns}\"]\ndnssec = \"off\"\n\n",
             home = home.display(),
             user = self.user,
             dns = self.dns,

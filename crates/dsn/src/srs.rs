@@ -169,9 +169,11 @@ impl Srs {
             // What the first forwarder wrote is his, down to the character after his tag.
             Some(Parsed::Zero(_)) => self.one(host.as_ascii(), &local[4..]),
             Some(Parsed::One(rest)) => match fields(rest) {
-                Some([_, first, inner]) => self.one(first, inner),
+                Some([_, first, inner]) if first_hop(first, inner).is_ok() => {
+                    self.one(first, inner)
+                }
                 // It only looks like one.
-                None => self.zero(host.as_ascii(), local, now),
+                _ => self.zero(host.as_ascii(), local, now),
             },
             None => self.zero(host.as_ascii(), local, now),
         };
@@ -220,11 +222,8 @@ impl Srs {
             Parsed::One(rest) => {
                 let [hash, host, inner] = fields(rest).ok_or(SrsReverseError::Malformed)?;
                 self.check(hash, &[host, inner])?;
-                // The first forwarder checks the age: his address holds the time stamp.
-                if !inner.starts_with(['=', '+', '-']) {
-                    return Err(SrsReverseError::Malformed);
-                }
-                mailbox(&format!("{}{inner}", SRS0), host)
+                // He checks the age: his address holds the time stamp.
+                first_hop(host, inner)
             }
         }
     }
@@ -310,6 +309,14 @@ fn read_stamp(stamp: &str) -> Option<i64> {
         [high, low] => Some(digit(*high)? << 5 | digit(*low)?),
         _ => None,
     }
+}
+
+/// The address that the first forwarder has written.
+fn first_hop(host: &str, inner: &str) -> Result<Mailbox, SrsReverseError> {
+    if !inner.starts_with(['=', '+', '-']) {
+        return Err(SrsReverseError::Malformed);
+    }
+    mailbox(&format!("{SRS0}{inner}"), host)
 }
 
 fn mailbox(local: &str, host: &str) -> Result<Mailbox, SrsReverseError> {

@@ -201,6 +201,11 @@ fn senders_of_all_kinds() {
     assert!(srs.forward(&address(&format!("{}@x.test", "a".repeat(44))), at(NOW)).is_ok());
     // What only looks like SRS1 is an address as any other; srslib 0.1.5 agrees.
     check("SRS1=odd@x.test", Ok("SRS0=zeGW=JM=x.test=SRS1=odd@fwd.test"));
+    for odd in ["SRS1=h=one.test=@x.test", "SRS1=h=one.test=a@x.test", "SRS1=h=no_-==a@x.test"] {
+        let written = srs.forward(&address(odd), at(NOW)).unwrap();
+        assert!(written.local().as_str().starts_with("SRS0="), "{written}");
+        assert_eq!(srs.reverse(&written, at(NOW)), Ok(address(odd)));
+    }
 }
 
 #[test]

@@ -99,8 +99,8 @@ impl Anchor {
 
 /// Asks the servers without validating, with DO set.
 pub(crate) struct Probe {
-    pool: NameServerPool<TokioRuntimeProvider>,
-    options: DnsRequestOptions,
+    pub(crate) pool: NameServerPool<TokioRuntimeProvider>,
+    pub(crate) options: DnsRequestOptions,
     pub(crate) zone: Name,
     state: Mutex<DnssecState>,
 }

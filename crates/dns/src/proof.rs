@@ -9,7 +9,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::dnssec::rdata::DNSSECRData;
-use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::CNAME;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use merpati_plugin::{Dnssec, ResolveError};
@@ -156,6 +156,51 @@ fn expansion_is_proven(owner: &Name, answers: &[Record], authorities: &[Record])
     !expanded || authorities.iter().any(is_secure_proof)
 }
 
+/// What an answer made from a wildcard proves whose NSEC proof hickory refuses: directly below a
+/// wildcard it wants proof that the wildcard itself does not exist.
+///
+/// RFC 4035 §5.3.4: a record of the zone must show that the name does not exist, and that no name
+/// closer to it than the wildcard's parent does.
+pub(crate) fn expansion(asked: &Name, kind: RecordType, response: &Message) -> Option<Proven> {
+    let signatures = response.answers.iter().filter_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => Some((record, signature.input())),
+        _ => None,
+    });
+    let mut expanded = signatures.filter(|(record, by)| by.num_labels < record.name.num_labels());
+    let (record, by) = expanded.next()?;
+    if record.name != *asked || !record.proof.is_secure() || expanded.next().is_some() {
+        return None;
+    }
+    let holds = response.authorities.iter().any(|record| {
+        let RData::DNSSEC(DNSSECRData::NSEC(nsec)) = &record.data else { return false };
+        let (owner, next) = (&record.name, nsec.next_domain_name());
+        // The last record of a zone leads back to its top.
+        let covers = owner < asked && (asked < next || next <= owner);
+        // RFC 6840 §4.1: above a cut, and above a DNAME, it says nothing of what is below.
+        let above_cut = owner.zone_of(asked)
+            && (nsec.is_ancestor_delegation() || nsec.type_set().contains(RecordType::DNAME));
+        let closest = labels_in_common(owner, asked).max(labels_in_common(next, asked));
+        record.proof.is_secure()
+            && by.signer_name.zone_of(owner)
+            && covers
+            && !above_cut
+            && !asked.zone_of(next)
+            && closest == by.num_labels
+    });
+    if !holds {
+        return None;
+    }
+    positive(asked, kind, &response.answers, &response.authorities, Checked::Yes).ok()
+}
+
+fn labels_in_common(name: &Name, other: &Name) -> u8 {
+    let mut name = name.clone();
+    while !name.zone_of(other) {
+        name = name.base_name();
+    }
+    name.num_labels()
+}
+
 fn is_secure_proof(record: &Record) -> bool {
     let kind = record.record_type();
     record.proof.is_secure() && matches!(kind, RecordType::NSEC | RecordType::NSEC3)
@@ -199,3 +244,6 @@ fn denial(code: ResponseCode, state: Dnssec) -> ResolveError {
         code => ResolveError::Temporary(code.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

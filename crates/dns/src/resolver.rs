@@ -6,13 +6,16 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::NetError;
+use hickory_resolver::net::dnssec::DnssecDnsHandle;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
+use hickory_resolver::net::{DnsError as NetDnsError, NetError};
+use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::rdata::CNAME;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{NameServerPool, TokioResolver};
 use merpati_plugin::{Dnssec, Lookup, MxRecord, ResolveError, Resolver, TlsaRecord, async_trait};
 use merpati_types::Domain;
 use tokio::sync::OnceCell;
@@ -20,7 +23,7 @@ use tokio::sync::OnceCell;
 use crate::answer;
 use crate::config::{DnsConfig, Validation};
 use crate::probe::{Anchor, DnssecState, Probe};
-use crate::proof::{ALIASES, Checked, Followed, Proven, Silence, judge};
+use crate::proof::{ALIASES, Checked, Followed, Proven, Silence, expansion, judge};
 use crate::silences::Silences;
 
 /// How long the addresses of one family wait for those of the other.
@@ -62,6 +65,8 @@ struct Asker {
 
 struct Validating {
     resolver: TokioResolver,
+    /// The same without its memory: it shows what it refuses.
+    handle: DnssecDnsHandle<NameServerPool<TokioRuntimeProvider>>,
     probe: Probe,
     /// Set once the servers have been looked at: until then nobody can tell what an answer
     /// without signatures means.
@@ -97,9 +102,13 @@ impl HickoryResolver {
             Validation::Validate => {
                 let anchor = Anchor::read(config.trust_anchor.as_deref())?;
                 let most = usize::try_from(config.cache).unwrap_or(usize::MAX);
+                let resolver = build(Some(&anchor))?;
+                let probe = Probe::new(servers.clone(), &options, anchor.zone)?;
+                let pool = probe.pool.clone();
                 Some(Validating {
-                    resolver: build(Some(&anchor))?,
-                    probe: Probe::new(servers.clone(), &options, anchor.zone)?,
+                    resolver,
+                    handle: DnssecDnsHandle::with_trust_anchor(pool, anchor.keys),
+                    probe,
                     probed: OnceCell::new(),
                     silences: Silences::new(most, config.max_negative_ttl),
                 })
@@ -182,15 +191,16 @@ impl Asker {
     }
 
     async fn ask_plainly(&self, name: &Name, kind: RecordType) -> answer::Raw {
-        let source = Source { resolver: &self.plain, checked: Checked::No };
+        let source = Source { resolver: &self.plain, validating: None };
         source.ask(name, kind).await.map_err(|silence| silence.error)
     }
 }
 
-/// Answers, and whether they are validated.
+/// Whose answers are taken.
 struct Source<'a> {
     resolver: &'a TokioResolver,
-    checked: Checked,
+    /// If they are validated.
+    validating: Option<&'a Validating>,
 }
 
 impl Source<'_> {
@@ -204,7 +214,16 @@ impl Source<'_> {
     }
 
     async fn ask_once(&self, name: &Name, kind: RecordType) -> Result<Proven, Silence> {
-        judge(name, kind, self.resolver.lookup(name.clone(), kind).await, self.checked)
+        let raw = self.resolver.lookup(name.clone(), kind).await;
+        let Some(validating) = self.validating else {
+            return judge(name, kind, raw, Checked::No);
+        };
+        if matches!(raw, Err(NetError::Dns(NetDnsError::DnssecBogus)))
+            && let Some(proven) = validating.ask_for_expansion(name, kind).await
+        {
+            return Ok(proven);
+        }
+        judge(name, kind, raw, Checked::Yes)
     }
 
     /// Follows aliases by asking for each alone; `None` if the name is none.
@@ -252,7 +271,17 @@ impl Source<'_> {
 
 impl Validating {
     fn source(&self) -> Source<'_> {
-        Source { resolver: &self.resolver, checked: Checked::Yes }
+        Source { resolver: &self.resolver, validating: Some(self) }
+    }
+
+    async fn ask_for_expansion(&self, name: &Name, kind: RecordType) -> Option<Proven> {
+        let query = Query::query(name.clone(), kind);
+        match self.handle.lookup(query, self.probe.options).first_answer().await {
+            Err(NetError::Dns(NetDnsError::Nsec { response, .. })) => {
+                expansion(name, kind, &response)
+            }
+            _ => None,
+        }
     }
 
     async fn ask(&self, name: &Name, kind: RecordType) -> answer::Raw {

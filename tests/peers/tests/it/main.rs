@@ -9,6 +9,7 @@
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email` |
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs and Exim |
+//! | [`signed_zones`] | our resolver ← zones that Knot signs |
 //! | [`dkim`] | our signatures → dkimpy, Mail::DKIM |
 //!
 //! Those with servers need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
@@ -28,6 +29,7 @@ mod process;
 mod reports;
 mod room;
 mod sender;
+mod signed_zones;
 mod to_dovecot;
 mod to_exim;
 mod to_postfix;

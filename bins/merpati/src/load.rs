@@ -71,9 +71,6 @@ struct SendArgs {
     /// Trust this authority's certificates
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca: Option<PathBuf>,
-    /// Take any certificate
-    #[arg(long, requires = "tls", conflicts_with = "ca")]
-    insecure: bool,
     /// The name the certificate has to be for; the address if none is given
     #[arg(long, requires = "tls")]
     server_name: Option<String>,

@@ -118,24 +118,17 @@ fn dial(args: &SendArgs) -> anyhow::Result<Dial> {
 }
 
 fn tls(args: &SendArgs) -> anyhow::Result<rustls::ClientConfig> {
+    let file = args.ca.as_ref().context("say which certificates are good: --ca FILE")?;
+    let read = || format!("cannot read {}", file.display());
     let mut roots = rustls::RootCertStore::empty();
-    if let Some(file) = &args.ca {
-        let read = || format!("cannot read {}", file.display());
-        for certificate in CertificateDer::pem_file_iter(file).with_context(read)? {
-            roots.add(certificate.with_context(read)?)?;
-        }
-    } else if !args.insecure {
-        bail!("say which certificates are good: --ca FILE, or --insecure");
+    for certificate in CertificateDer::pem_file_iter(file).with_context(read)? {
+        roots.add(certificate.with_context(read)?)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
-    Ok(if args.insecure {
-        let any = Arc::new(insecure::AnyCertificate(provider));
-        config.dangerous().with_custom_certificate_verifier(any).with_no_client_auth()
-    } else {
-        config.with_root_certificates(roots).with_no_client_auth()
-    })
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 async fn open_idle(dial: &Dial, count: usize) -> anyhow::Result<Vec<Client>> {
@@ -232,56 +225,5 @@ impl Run {
             bail!("{}: {PATIENCE} failures in a row, the last: {why}", self.dial.to);
         }
         Ok(())
-    }
-}
-
-mod insecure {
-    //! Takes every certificate: for test set-ups without an authority.
-
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::CryptoProvider;
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    pub(super) struct AnyCertificate(pub(super) Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for AnyCertificate {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            certificate: &CertificateDer<'_>,
-            signed: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &self.0.signature_verification_algorithms;
-            rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
     }
 }

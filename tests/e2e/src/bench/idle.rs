@@ -1,9 +1,9 @@
 //! Connections that do nothing.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::ours::Relay;
+use super::ours::{NAME, Relay};
 use super::tool::{self, Idle, Sink};
 use super::{Plan, SIZE};
 
@@ -17,7 +17,9 @@ const SECONDS: u64 = 5;
 pub(super) fn measure(plan: &Plan) -> Result<Value> {
     let sink = Sink::start(&plan.binaries, 1_000)?;
     let relay = Relay::start(plan, sink.address)?;
-    let tls = ["--tls", "starttls", "--insecure"];
+    let certificate = relay.certificate();
+    let certificate = certificate.to_str().context("a path in UTF-8")?;
+    let tls = ["--tls", "starttls", "--ca", certificate, "--server-name", NAME];
     let send = || -> Result<f64> {
         let (rate, seconds, size) = (RATE.to_string(), SECONDS.to_string(), SIZE.to_string());
         let args = ["--rate", &rate, "--seconds", &seconds, "--size", &size];

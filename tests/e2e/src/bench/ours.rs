@@ -19,6 +19,8 @@ use crate::{process, until};
 
 /// The user that the server becomes where root starts it.
 const NOBODY: u32 = 65_534;
+/// Its name.
+pub(super) const NAME: &str = "relay.bench.test";
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Relay {
@@ -80,6 +82,11 @@ impl Relay {
         self.child.id()
     }
 
+    /// What it shows to those who start TLS; nobody else has signed it.
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.home.path().join("cert.pem")
+    }
+
     /// Memory resident now, in KiB.
     pub(super) fn resident_kib(&self) -> Result<u64> {
         process::kib(self.pid(), "VmRSS:")
@@ -132,13 +139,13 @@ fn spawn(binaries: &Path, home: &Path) -> Result<Child> {
 
 /// As it comes, but for limits on connections, and as many to one site as the other has.
 fn config(home: &Path, address: SocketAddr, sink: SocketAddr) -> Result<String> {
-    let certified = rcgen::generate_simple_self_signed(vec!["relay.bench.test".to_owned()])?;
+    let certified = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
     let (certificate, key) = (home.join("cert.pem"), home.join("key.pem"));
     fs::write(&certificate, certified.cert.pem())?;
     fs::write(&key, certified.signing_key.serialize_pem())?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     Ok(format!(
-        "hostname = \"relay.bench.test\"\nstate_dir = \"{home}/state\"\n{user}\n\
+        "hostname = \"{NAME}\"\nstate_dir = \"{home}/state\"\n{user}\n\
          [[tls.certificate]]\ncert = \"{certificate}\"\nkey = \"{key}\"\n\n\
          [[listen]]\naddress = \"{address}\"\n\n\
          [limits]\nconnections = 20000\nconnections_per_address = 20000\n\

@@ -140,7 +140,7 @@ fn fail_disks() -> Result<()> {
         println!("SKIPPED: file systems can be mounted by root only, with loop devices");
         return Ok(());
     }
-    for case in [faults::full_disk, faults::read_only, faults::index] {
+    for case in [faults::full_disk, faults::read_only, || faults::index(100)] {
         println!("{}", case()?);
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,12 +21,31 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What a case came to, in words.
 pub type Told = String;
 
-/// A relay whose spool is on a small file system of its own.
-struct Small {
+/// A relay in trouble, and what it has taken nevertheless.
+struct Troubled {
     demo: Demo,
-    image: PathBuf,
     spool: PathBuf,
     sent: BTreeSet<String>,
+}
+
+/// One whose spool is on a small file system of its own.
+struct Small {
+    relay: Troubled,
+    image: PathBuf,
+}
+
+impl Deref for Small {
+    type Target = Troubled;
+
+    fn deref(&self) -> &Troubled {
+        &self.relay
+    }
+}
+
+impl DerefMut for Small {
+    fn deref_mut(&mut self) -> &mut Troubled {
+        &mut self.relay
+    }
 }
 
 impl Drop for Small {
@@ -129,60 +149,79 @@ pub fn read_only() -> Result<Told> {
     ))
 }
 
-/// The index is deleted under the relay, and garbled while it is down.
+/// The index is deleted under the relay, and garbled while it is down; `messages` come before and
+/// after.
 ///
 /// # Errors
 /// Something that was acknowledged is lost.
-pub fn index() -> Result<Told> {
-    let mut small = Small::start(&[])?;
-    small.demo.end("mx", Signal::KILL)?;
-    let index = small.spool.join("index");
-    for _ in 0..100 {
-        ensure!(small.send()? == 250, "no mail is taken at the beginning");
+pub fn index(messages: usize) -> Result<Told> {
+    let mut relay = Troubled::start()?;
+    let index = relay.spool.join("index");
+    relay.demo.end("mx", Signal::KILL)?;
+    for _ in 0..messages {
+        ensure!(relay.send()? == 250, "no mail is taken at the beginning");
     }
     fs::remove_dir_all(&index)?;
-    for _ in 0..100 {
-        ensure!(small.send()? == 250, "no mail is taken without an index");
+    for _ in 0..messages {
+        ensure!(relay.send()? == 250, "no mail is taken without an index");
     }
-    small.demo.end("relay", Signal::KILL)?;
-    small.demo.start_again("relay")?;
-    ensure!(small.send()? == 250, "no mail is taken after a restart");
-    small.demo.end("relay", Signal::TERM)?;
+    relay.demo.end("relay", Signal::KILL)?;
+    relay.demo.start_again("relay")?;
+    ensure!(relay.send()? == 250, "no mail is taken after a restart");
+    ensure!(until::holds(LIMIT, || index.is_dir()), "there is no new index");
+    relay.demo.end("relay", Signal::TERM)?;
     for file in fs::read_dir(&index)?.flatten().filter(|file| file.path().is_file()) {
         let octets = fs::metadata(file.path())?.len();
         fs::write(file.path(), vec![0xa5; usize::try_from(octets)?.min(1 << 20)])?;
     }
-    small.demo.start_again("relay")?;
-    ensure!(small.send()? == 250, "no mail is taken with a garbled index");
-    small.demo.start_again("mx")?;
-    small.all_arrived("although the index was lost twice")?;
+    relay.demo.start_again("relay")?;
+    ensure!(relay.send()? == 250, "no mail is taken with a garbled index");
+    relay.demo.start_again("mx")?;
+    relay.all_arrived("although the index was lost twice")?;
     Ok(format!(
         "index deleted under the server, and garbled while it was down: {} acknowledged, 0 lost",
-        small.sent.len()
+        relay.sent.len()
     ))
 }
 
 impl Small {
     /// Starts the three servers, the relay's spool on a file system of its own.
     fn start(options: &[&str]) -> Result<Self> {
-        let mut demo = Demo::start()?;
-        demo.retry_soon()?;
+        let mut relay = Troubled::start()?;
+        let Troubled { demo, spool, .. } = &mut relay;
         demo.reconfigure("relay", |text| format!("{text}\n[spool]\nmin_free = \"8MB\"\n"))?;
         demo.end("relay", Signal::TERM)?;
-        let spool = demo.dir.join("relay/state/spool");
         let image = demo.dir.join("spool.img");
-        fs::remove_dir_all(&spool)?;
-        fs::create_dir(&spool)?;
+        fs::remove_dir_all(&*spool)?;
+        fs::create_dir(&*spool)?;
         fs::File::create(&image)?.set_len(700 << 20)?;
         let path = image.to_string_lossy().into_owned();
         run("mkfs.ext4", &[&["-q", "-F"], options, &[&path]].concat())?;
         run("mount", &["-o", "loop,errors=remount-ro", &path, &spool.to_string_lossy()])?;
         let owner = fs::metadata(demo.dir.join("relay/state"))?;
         use std::os::unix::fs::{MetadataExt as _, chown};
-        chown(&spool, Some(owner.uid()), Some(owner.gid()))?;
-        let mut small = Self { demo, image, spool, sent: BTreeSet::new() };
-        small.demo.start_again("relay")?;
-        Ok(small)
+        chown(&*spool, Some(owner.uid()), Some(owner.gid()))?;
+        demo.start_again("relay")?;
+        Ok(Self { relay, image })
+    }
+
+    /// The name of the loop device.
+    fn device(&self) -> Result<String> {
+        let mounts = fs::read_to_string("/proc/mounts")?;
+        let spool = self.spool.to_string_lossy();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&spool));
+        let device = line.and_then(|line| line.split(' ').next()).context("it is not mounted")?;
+        Ok(device.trim_start_matches("/dev/").to_owned())
+    }
+}
+
+impl Troubled {
+    /// Starts the three servers.
+    fn start() -> Result<Self> {
+        let mut demo = Demo::start()?;
+        demo.retry_soon()?;
+        let spool = demo.dir.join("relay/state/spool");
+        Ok(Self { demo, spool, sent: BTreeSet::new() })
     }
 
     /// Sends one message; answers the code of the first reply that was not good, or 250.
@@ -225,15 +264,6 @@ impl Small {
             );
         }
         Ok(())
-    }
-
-    /// The name of the loop device.
-    fn device(&self) -> Result<String> {
-        let mounts = fs::read_to_string("/proc/mounts")?;
-        let spool = self.spool.to_string_lossy();
-        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(&spool));
-        let device = line.and_then(|line| line.split(' ').next()).context("it is not mounted")?;
-        Ok(device.trim_start_matches("/dev/").to_owned())
     }
 }
 

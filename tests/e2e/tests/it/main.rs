@@ -5,6 +5,8 @@ mod crash;
 #[cfg(test)]
 mod extension;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod messages;

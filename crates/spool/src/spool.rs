@@ -28,8 +28,12 @@ use crate::state::{LaneKey, Stale, View};
 use crate::whole::Whole;
 use crate::write::{self, Writer};
 
-/// Changes that make a checkpoint come early, at least.
-const EARLY_CHECKPOINT: usize = 1000;
+/// What is taken to stay in memory, at the least, where changes and crowds are counted.
+const LEAST_RESIDENT: usize = 1000;
+
+/// How many times what may stay in memory has to have changed until a checkpoint comes early.
+/// What is delivered before need never enter the index.
+const EARLY: usize = 4;
 
 /// How many times what may stay in memory can be there until mail has to wait.
 const CROWD: usize = 10;
@@ -163,7 +167,7 @@ impl Inner {
 
     /// Waits while too much is in memory that a checkpoint is about to let go of.
     pub(crate) async fn wait_for_room(&self) -> Result<(), SpoolError> {
-        let limit = self.options.resident.max(EARLY_CHECKPOINT).saturating_mul(CROWD);
+        let limit = self.options.resident.max(LEAST_RESIDENT).saturating_mul(CROWD);
         loop {
             let room = self.room.notified();
             tokio::pin!(room);
@@ -233,7 +237,7 @@ impl Inner {
         let (due, crowded) = {
             let mut core = self.core();
             let due = core.land(flight, result, self.journal.reader().newest());
-            let most = self.options.resident.max(EARLY_CHECKPOINT);
+            let most = self.options.resident.max(LEAST_RESIDENT).saturating_mul(EARLY);
             (due, core.state.dirty_count() >= most && !core.asked)
         };
         if due {

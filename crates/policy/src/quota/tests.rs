@@ -92,6 +92,13 @@ async fn only_what_has_a_bound_is_bounded() {
         ),
         (QuotaConfig { sender: most, ..none }, "<a@sender.test>", "sender a@sender.test", SENDER),
         (QuotaConfig { account: most, ..none }, "<a@sender.test>", "account login", "proceed"),
+        // A domain is one however it is written.
+        (
+            QuotaConfig { sender_domain: most, ..none },
+            "<a@b\u{fc}cher.test>",
+            "from xn--bcher-kva.test",
+            DOMAIN,
+        ),
         // Reports have no sender; all of them together are not one.
         (all(most), "<>", "sender ", "proceed"),
         (all(most), "<>", "from ", "proceed"),

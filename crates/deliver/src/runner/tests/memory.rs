@@ -233,7 +233,7 @@ impl Spool for Memory {
             Some(next) => {
                 tokio::select! {
                     () = news => {}
-                    () = tokio::time::sleep(next) => {}
+                    () = tokio::time::sleep_until(tokio::time::Instant::now() + next) => {}
                 }
             }
             None => news.await,

@@ -16,10 +16,12 @@ use merpati_deliver::{
     Destination, Routing, Surroundings, TransportTable, Transports, by_mx, stock as stock_transport,
 };
 use merpati_dns::{DnsConfig, DnsError, HickoryResolver, Validation};
+use merpati_mailauth::DkimPolicy;
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
-use merpati_plugin::options::{Errors, Options};
+use merpati_plugin::options::{Errors, Invalid, Options};
 use merpati_plugin::{
-    Authenticator, Chain, ChainError, Observers, OutboundChain, PolicyFactory, Spool,
+    Authenticator, Chain, ChainError, Observers, OutboundChain, OutboundPolicy, PolicyFactory,
+    Spool,
 };
 use merpati_policy::quota::Usage;
 use merpati_policy::{Environment, STOCK, STOCK_OUTBOUND, Stock, find_outbound};
@@ -30,6 +32,9 @@ use merpati_session::server::{self as session, ServerConfig};
 use merpati_types::{Rejection, Status};
 
 use crate::role::Role;
+
+/// The outbound policy that signs.
+const DKIM: &str = "dkim";
 
 /// The kinds of transport that need no plugin of one's own.
 const STOCK_TRANSPORTS: [&str; 5] = ["discard", "error", "lmtp", "maildir", "smtp"];
@@ -129,11 +134,13 @@ fn outbound(role: &Role, config: &RoleConfig, environment: &Environment) -> Outb
         let name = plugin.name.value.as_str();
         let made = match role.outbound.get(name) {
             Some(make) => Some(make(&plugin.options)),
+            None if name == DKIM => Some(dkim(&plugin.options, environment)),
             None => find_outbound(name, &plugin.options, environment),
         };
         let Some(made) = made else {
             let own = role.outbound.keys().map(String::as_str);
-            plugin.unknown(&STOCK_OUTBOUND.into_iter().chain(own).collect::<Vec<_>>());
+            plugin
+                .unknown(&STOCK_OUTBOUND.into_iter().chain([DKIM]).chain(own).collect::<Vec<_>>());
             continue;
         };
         if let Ok(policy) = made {
@@ -141,6 +148,10 @@ fn outbound(role: &Role, config: &RoleConfig, environment: &Environment) -> Outb
         }
     }
     OutboundChain::new(chain)
+}
+
+fn dkim(options: &Options, environment: &Environment) -> Result<Arc<dyn OutboundPolicy>, Invalid> {
+    Ok(Arc::new(DkimPolicy::from_options(options, environment.now)?))
 }
 
 fn authenticator(config: &RoleConfig, _errors: &Errors) -> Option<Arc<dyn Authenticator>> {

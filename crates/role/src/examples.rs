@@ -72,6 +72,7 @@ fn write_files() -> TempDir {
     let files = tempfile::tempdir().unwrap();
     let certified = rcgen::generate_simple_self_signed(vec!["mail.test".to_owned()]).unwrap();
     let certificate = certified.cert.pem();
+    let dkim_key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
     for (name, text) in [
         ("cert.pem", certificate.as_str()),
         ("key.pem", &certified.signing_key.serialize_pem()),
@@ -80,6 +81,7 @@ fn write_files() -> TempDir {
         ("users", "# nobody\n"),
         ("recipients", "alice@example.org\n"),
         ("suppressed", "loud@example.org 2026-12-31 full\n"),
+        ("dkim.pem", &dkim_key),
         ("password", "open sesame\n"),
         ("root.key", ROOT_KEY),
         ("token", "open sesame\n"),

@@ -11,6 +11,8 @@ mod lifecycle;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod outbound;
+#[cfg(test)]
 mod repeats;
 mod road;
 mod scripts;

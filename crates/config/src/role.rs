@@ -6,7 +6,7 @@ use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
 use crate::sections::{
-    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Spool, Tls, Transport,
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Tls, Transport,
 };
 
 /// The configuration of a role.
@@ -40,6 +40,8 @@ pub struct RoleConfig {
     pub dns: Dns,
     /// `[deliver]`
     pub deliver: Deliver,
+    /// `[report]`
+    pub report: Report,
     /// `[[destination]]`: the closest pattern counts.
     pub destinations: Vec<Destination>,
     /// `[[transport]]`: the closest pattern counts; what matches none goes by MX.
@@ -75,6 +77,7 @@ impl RoleConfig {
             spool: Spool::read(reader.table("spool"), &state_dir.value),
             dns: Dns::read(reader.table("dns")),
             deliver: Deliver::read(reader.table("deliver")),
+            report: Report::read(reader.table("report")),
             destinations: plugged(reader.tables("destination"), Destination::read),
             transports: plugged(reader.tables("transport"), Transport::read),
             state_dir,

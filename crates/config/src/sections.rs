@@ -8,6 +8,7 @@ mod limits;
 mod listen;
 mod plugins;
 mod process;
+mod report;
 mod stores;
 
 pub use deliver::{Deliver, OutboundTls, Retry};
@@ -16,4 +17,5 @@ pub use limits::Limits;
 pub use listen::{AuthRule, Certificate, Listen, ListenTls, OfferRule, Protocol, Tls};
 pub use plugins::{Plugin, Transport};
 pub use process::{Admin, AdminTcp, Log, LogFormat};
+pub use report::Report;
 pub use stores::{Dns, Dnssec, Spool};

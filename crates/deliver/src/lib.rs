@@ -7,6 +7,7 @@ pub mod runner;
 pub mod smtp;
 mod transports;
 
+pub use report::Reporting;
 pub use runner::{Routing, Runner, RunnerParts};
 pub use transports::{
     Destination, Discard, Surroundings, TransportTable, Transports, by_mx, stock,

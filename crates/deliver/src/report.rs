@@ -2,7 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use merpati_dsn::{
-    About, Action, Classifier, OriginalMessage, Report, ReportedRecipient, Symptom, told, wanted,
+    About, Action, Classifier, Languages, OriginalMessage, Report, ReportedRecipient, Symptom,
+    Wording, told, wanted,
 };
 use merpati_plugin::deliver::{DeliveryOutcome, MessageSource};
 use merpati_plugin::spool::{Attributes, FollowUp, NewMessage, Origin, Parcel};
@@ -20,9 +21,26 @@ pub(crate) struct Fate<'a> {
     pub(crate) retry_until: Option<Timestamp>,
 }
 
+/// How senders are told what became of their mail.
+#[derive(Clone, Debug)]
+pub struct Reporting {
+    /// In which words.
+    pub languages: Languages,
+    /// What a reply means.
+    pub classifier: Classifier,
+}
+
+/// In English, by the rules that come with `merpati-dsn`.
+impl Default for Reporting {
+    fn default() -> Self {
+        let languages = Languages::fixed(Wording::english().clone());
+        Self { languages, classifier: Classifier::default() }
+    }
+}
+
 /// The reports that are due, one for each kind of news, ready to be queued.
 pub(crate) async fn follow_ups(
-    hostname: &str,
+    (hostname, reporting): (&str, &Reporting),
     parcel: &Parcel,
     fates: &[Fate<'_>],
     message: Option<&dyn MessageSource>,
@@ -42,6 +60,7 @@ pub(crate) async fn follow_ups(
         let about_them = |fate: &&Fate<'_>| {
             kind.contains(&fate.action) && wanted(fate.recipient.notify, fate.action)
         };
+        let reported = |fate| reported(fate, &reporting.classifier);
         let recipients: Vec<_> = fates.iter().filter(about_them).map(reported).collect();
         let Some(first) = recipients.first().map(|recipient| recipient.action) else { continue };
         if original.is_none() {
@@ -61,13 +80,15 @@ pub(crate) async fn follow_ups(
             utf8: envelope.smtputf8,
             now,
         };
-        let report = Report::write(&about, &recipients, original.as_returned());
+        let original = original.as_returned();
+        let wording = reporting.languages.choose(original.headers);
+        let report = Report::write_in(wording, &about, &recipients, original);
         due.push((first, follow_up(report, &about, now)));
     }
     due
 }
 
-fn reported(fate: &Fate<'_>) -> ReportedRecipient {
+fn reported(fate: &Fate<'_>, classifier: &Classifier) -> ReportedRecipient {
     // `name [address]:port` is for our logs; a report names the host.
     let host = |remote: &String| remote.split(' ').next().unwrap_or_default().to_owned();
     let symptom = Symptom::of(&fate.outcome.diagnostic);
@@ -77,7 +98,7 @@ fn reported(fate: &Fate<'_>) -> ReportedRecipient {
         orcpt: fate.recipient.orcpt.clone(),
         action: fate.action,
         status: fate.status,
-        class: Classifier::default().class(&symptom),
+        class: classifier.class(&symptom),
         remote_mta: fate.outcome.remote.as_ref().map(host),
         diagnostic: fate.outcome.diagnostic.clone(),
         retry_until: fate.retry_until,

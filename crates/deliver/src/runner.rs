@@ -18,6 +18,7 @@ use merpati_types::{Host, Rejection, Status, Timestamp};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::report::Reporting;
 use crate::transports::Transports;
 use place::{Placed, place};
 
@@ -82,7 +83,8 @@ fn course(parcel: &Parcel) -> Course {
     }
 }
 
-/// The router, the transports that it names, and who else has a say.
+/// What a reload changes: the router, the transports that it names, who else has a say, and how
+/// senders are told.
 pub struct Routing {
     /// Chooses transports.
     pub router: Arc<dyn Router>,
@@ -90,6 +92,8 @@ pub struct Routing {
     pub transports: Transports,
     /// Asked at every stage of an attempt.
     pub outbound: OutboundChain,
+    /// How senders are told.
+    pub reporting: Reporting,
 }
 
 /// Moves mail out of a spool.

@@ -217,7 +217,9 @@ fn routing(
         errors.report(place, error);
     });
     let outbound = outbound(role, config, environment);
-    Some(Routing { router: Arc::new(TransportTable::new(rows)), transports, outbound })
+    let reporting = crate::reports::reporting(&config.report, errors);
+    let router = Arc::new(TransportTable::new(rows));
+    Some(Routing { router, transports, outbound, reporting })
 }
 
 fn resolver(config: &RoleConfig, errors: &Errors) -> Option<HickoryResolver> {

@@ -82,6 +82,8 @@ fn write_files() -> TempDir {
         ("recipients", "alice@example.org\n"),
         ("suppressed", "loud@example.org 2026-12-31 full\n"),
         ("dkim.pem", &dkim_key),
+        ("wording.txt", "[language]\nde\n"),
+        ("classes.txt", "policy 5.7.*\n"),
         ("password", "open sesame\n"),
         ("root.key", ROOT_KEY),
         ("token", "open sesame\n"),

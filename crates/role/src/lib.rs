@@ -7,6 +7,7 @@ mod compose;
 mod examples;
 mod kind;
 mod reload;
+mod reports;
 mod role;
 mod rules;
 mod serve;

@@ -130,7 +130,9 @@ async fn conclude(
         results.push((place, result));
         bounced.push(gone);
     }
-    let reports = report::follow_ups(&parts.hostname, parcel, &fates, message, now).await;
+    let routing = parts.routing.load_full();
+    let told_how = (&*parts.hostname, &routing.reporting);
+    let reports = report::follow_ups(told_how, parcel, &fates, message, now).await;
     let about = parcel.id.message;
     for (action, _) in &reports {
         parts.observers.tell(&Event::Reported { about, action: action.name() });

@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Routing, Rules, Runner, RunnerParts};
+use crate::report::Reporting;
 use crate::transports::{DEFAULT, TransportTable};
 use memory::{Memory, Source};
 
@@ -184,6 +185,7 @@ fn run(
         router: Arc::new(TransportTable::default()),
         transports: BTreeMap::from([(DEFAULT.into(), transport)]),
         outbound: OutboundChain::default(),
+        reporting: Reporting::default(),
     };
     let parts = RunnerParts {
         spool: Arc::<Memory>::clone(spool) as Arc<dyn Spool>,

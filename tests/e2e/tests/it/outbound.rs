@@ -31,7 +31,7 @@ fn mail_is_signed_and_kept_from_whom_it_is_not_for() {
     secret(&list, "gone@receiver.test 2099-01-01 moved away\n");
     demo.reconfigure("relay", |text| {
         format!(
-            "{text}\n[[outbound]]\nuse = \"suppress\"\nfile = \"{}\"\n\n[[outbound]]\n\
+            "{text}\n[report]\nlanguage = \"id\"\n\n[[outbound]]\nuse = \"suppress\"\nfile = \"{}\"\n\n[[outbound]]\n\
              use = \"dkim\"\ndomain = \"sender.test\"\nselector = \"e2e\"\nkey_file = \"{}\"\n",
             list.display(),
             key.display()
@@ -52,7 +52,14 @@ fn mail_is_signed_and_kept_from_whom_it_is_not_for() {
     let arrived = String::from_utf8(arrived.expect("it arrives")).unwrap();
     let signature = "DKIM-Signature: v=1; a=ed25519-sha256; s=e2e; d=sender.test;";
     assert_eq!(arrived.matches(signature).count(), 1, "{arrived}");
-    let why = "550 5.7.1 this address is suppressed here: moved away";
-    let told = || fs::read_to_string(demo.log("relay")).is_ok_and(|log| log.contains(why));
-    assert!(until::holds(LIMIT, told), "{}", demo.tail("relay"));
+    // Alice is told, in the operator's language.
+    let report = until::within(LIMIT, || delivered(demo.maildir(ALICE)).pop());
+    let report = String::from_utf8(read(&report.expect("a report")).unwrap()).unwrap();
+    for part in [
+        "Subject: Surel tidak terkirim dan dikembalikan kepada pengirim\r\n",
+        "Final-Recipient: rfc822; gone@receiver.test\r\n",
+        "this address is suppressed here: moved away",
+    ] {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
 }

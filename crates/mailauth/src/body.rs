@@ -20,7 +20,7 @@ pub enum Canonicalization {
 }
 
 impl Canonicalization {
-    pub(crate) fn library(self) -> Library {
+    pub(crate) fn theirs(self) -> Library {
         match self {
             Self::Simple => Library::Simple,
             Self::Relaxed => Library::Relaxed,
@@ -53,7 +53,7 @@ pub struct BodyHash {
 /// ```
 pub struct BodyHasher {
     canonicalization: Canonicalization,
-    library: LibraryHasher<<Sha256 as HashImpl>::Context>,
+    hasher: LibraryHasher<<Sha256 as HashImpl>::Context>,
     held: Blank,
     line_ends: LineEnds,
 }
@@ -62,8 +62,8 @@ impl BodyHasher {
     /// Begins with an empty body.
     #[must_use]
     pub fn new(canonicalization: Canonicalization) -> Self {
-        let library = LibraryHasher::new(Sha256::hasher(), canonicalization.library(), 0);
-        Self { canonicalization, library, held: Blank::default(), line_ends: LineEnds::default() }
+        let hasher = LibraryHasher::new(Sha256::hasher(), canonicalization.theirs(), 0);
+        Self { canonicalization, hasher, held: Blank::default(), line_ends: LineEnds::default() }
     }
 
     /// The next piece of the body: what follows the empty line after the header section, with
@@ -71,7 +71,7 @@ impl BodyHasher {
     pub fn write(&mut self, piece: &[u8]) {
         self.line_ends.count(piece);
         match self.canonicalization {
-            Canonicalization::Simple => self.library.write(piece),
+            Canonicalization::Simple => self.hasher.write(piece),
             Canonicalization::Relaxed => self.write_relaxed(piece),
         }
     }
@@ -84,7 +84,7 @@ impl BodyHasher {
         if !self.line_ends.are_paired() {
             return Err(SignError::BareLineEnd);
         }
-        let (hasher, _) = self.library.finish();
+        let (hasher, _) = self.hasher.finish();
         let mut digest = [0; 32];
         digest.copy_from_slice(hasher.complete().as_ref());
         Ok(BodyHash { canonicalization: self.canonicalization, digest })
@@ -99,8 +99,8 @@ impl BodyHasher {
         let text = piece.iter().rposition(|octet| !blank(octet)).map_or(0, |last| last + 1);
         let (text, end) = piece.split_at(text);
         if !text.is_empty() {
-            std::mem::take(&mut self.held).pass(|octets| self.library.write(octets));
-            self.library.write(text);
+            std::mem::take(&mut self.held).pass(|octets| self.hasher.write(octets));
+            self.hasher.write(text);
         }
         self.held.add(end);
     }

@@ -152,7 +152,7 @@ pub enum Algorithm {
 /// A private key and its selector. `Debug` shows nothing of the key.
 pub struct DkimKey {
     selector: Selector,
-    pub(crate) library: Library,
+    pub(crate) half: Library,
 }
 
 impl DkimKey {
@@ -181,7 +181,7 @@ impl DkimKey {
         let sections = sections.map(|(section, der)| (section, Secret::new(der)));
         let mut keys = sections.filter(|(section, _)| private(section));
         let (section, der) = keys.next().ok_or(BadKey::Missing)?;
-        let library = match section {
+        let half = match section {
             SectionKind::PrivateKey => {
                 let kind = der::pkcs8(der.expose()).ok_or(BadKey::Damaged)?;
                 read_key(kind, PrivatePkcs8KeyDer::from(der.expose().as_slice()).into())?
@@ -192,7 +192,7 @@ impl DkimKey {
             }
             _ => return Err(BadKey::Algorithm),
         };
-        Ok(Self { selector, library })
+        Ok(Self { selector, half })
     }
 
     /// The selector.
@@ -204,7 +204,7 @@ impl DkimKey {
     /// How it signs.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
-        match self.library {
+        match self.half {
             Library::Rsa(_) => Algorithm::RsaSha256,
             Library::Ed25519(_) => Algorithm::Ed25519Sha256,
         }
@@ -214,7 +214,7 @@ impl DkimKey {
     /// to be found good (RFC 6376 §3.6.1).
     #[must_use]
     pub fn record(&self) -> String {
-        match &self.library {
+        match &self.half {
             Library::Rsa(key) => {
                 format!("v=DKIM1; k=rsa; p={}", der::rsa_record(&key.public_key()))
             }

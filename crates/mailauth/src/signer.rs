@@ -242,18 +242,18 @@ impl DkimSigner {
             bh: body.digest.to_vec(),
             t: seconds,
             x: self.rules.expire.map_or(0, |expire| seconds.saturating_add(expire.as_secs())),
-            ch: covered.canonicalization.library(),
-            cb: body.canonicalization.library(),
+            ch: covered.canonicalization.theirs(),
+            cb: body.canonicalization.theirs(),
             ..Signature::default()
         };
         let mut fields = Vec::with_capacity(1_024 * self.keys.len());
         for key in &self.keys {
-            signature.a = key.library.algorithm();
+            signature.a = key.half.algorithm();
             key.selector().as_str().clone_into(&mut signature.s);
             signature.b.clear();
             let input = Input { header: &covered.canonical, signature: &signature };
             let failed = |_| SignError::Key { selector: key.selector().clone() };
-            signature.b = key.library.sign(input).map_err(failed)?;
+            signature.b = key.half.sign(input).map_err(failed)?;
             signature.write(&mut fields, true);
         }
         Ok(fields.into())
@@ -303,7 +303,7 @@ impl Covered {
             false => signer.rules.header_canonicalization,
         };
         let mut canonical = Vec::with_capacity(header.raw().len());
-        canonicalization.library().canonicalize_headers(fields.into_iter(), &mut canonical);
+        canonicalization.theirs().canonicalize_headers(fields.into_iter(), &mut canonical);
         Ok(Self { names, canonicalization, canonical })
     }
 }

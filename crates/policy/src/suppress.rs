@@ -158,8 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use merpati_plugin::OutboundChain;
-    use merpati_plugin::spool::{Attributes, MessageInfo, NewMessage, Origin, ParcelId};
-    use merpati_types::{Envelope, HeaderEdits, MessageId, Recipient, ReversePath};
+    use merpati_testkit::spool_contract::parcel;
 
     use super::*;
 
@@ -174,26 +173,7 @@ mod tests {
     }
 
     async fn check(text: &str, address: &str, expected: Option<&str>) {
-        let recipients = vec![Recipient::new(Mailbox::parse(address).unwrap())];
-        let message = NewMessage {
-            envelope: Envelope { recipients, ..Envelope::new(ReversePath::Null) },
-            edits: HeaderEdits::default(),
-            attributes: Attributes::default(),
-            origin: Origin::default(),
-            arrived: Timestamp::from_millis(0),
-        };
-        let parcel = Parcel {
-            id: ParcelId { message: MessageId::from_u64(1), number: 0 },
-            next_hop: NextHop::from_text("x.test"),
-            info: Arc::new(MessageInfo { message, size: 0 }),
-            pending: vec![0],
-            attempts: 0,
-            due: Timestamp::from_millis(0),
-            warned: false,
-            expired: false,
-            last_reason: None,
-            unknown_at: None,
-        };
+        let parcel = parcel(1, &[address], "x.test");
         let policy: Arc<dyn OutboundPolicy> = Arc::new(open(text).unwrap());
         let chain = OutboundChain::new(vec![(policy, std::time::Duration::from_secs(1))]);
         let said = chain.route(&parcel).await.remove(0).map(|why| why.to_string());

@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod describe;
 mod signing;
 mod zone;
 
@@ -27,6 +28,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 
+pub use self::describe::describe;
 pub use self::signing::ZoneKey;
 use self::zone::Found;
 pub use self::zone::{Zone, ZoneError, ZoneErrorKind};

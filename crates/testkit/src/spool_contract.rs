@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use merpati_plugin::BodySource;
 use merpati_plugin::spool::{
-    Attributes, Change, Cursor, Durability, Filter, FollowUp, Lease, NewMessage, NextHop, NextHops,
-    Origin, Parcel, ParcelState, RecipientResult, Settlement, Spool, SpoolError,
+    Attributes, Change, Cursor, Durability, Filter, FollowUp, Lease, MessageInfo, NewMessage,
+    NextHop, NextHops, Origin, Parcel, ParcelId, ParcelState, RecipientResult, Settlement, Spool,
+    SpoolError,
 };
 use merpati_types::{
     Envelope, FieldName, FieldValue, HeaderEdit, HeaderEdits, Mailbox, MessageId, Recipient,
@@ -73,6 +74,23 @@ pub fn message(recipients: &[&str]) -> NewMessage {
         attributes: Attributes::default(),
         origin: Origin::default(),
         arrived: NOW,
+    }
+}
+
+/// A parcel of message `id`, with all of these recipients pending.
+#[must_use]
+pub fn parcel(id: u64, recipients: &[&str], next_hop: &str) -> Parcel {
+    Parcel {
+        id: ParcelId { message: MessageId::from_u64(id), number: 0 },
+        next_hop: NextHop::from_text(next_hop),
+        info: Arc::new(MessageInfo { message: message(recipients), size: 0 }),
+        pending: (0..).zip(recipients).map(|(place, _)| place).collect(),
+        attempts: 0,
+        due: NOW,
+        warned: false,
+        expired: false,
+        last_reason: None,
+        unknown_at: None,
     }
 }
 

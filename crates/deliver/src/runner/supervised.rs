@@ -122,10 +122,13 @@ mod tests {
 
     use merpati_plugin::deliver::{DeliveryResult, Handover};
     use merpati_plugin::{Failure, OutboundPolicy, Sending, Stopped};
+    use merpati_testkit::spool_contract::parcel;
     use merpati_types::Status;
 
     use super::*;
-    use crate::runner::tests::{parcel, source};
+    use crate::runner::tests::source;
+
+    const TO: [&str; 3] = ["0@there.test", "1@there.test", "2@there.test"];
 
     /// Keeps the second recipient back, puts a field in front, and counts outcomes.
     #[derive(Default)]
@@ -189,7 +192,7 @@ mod tests {
         let (keeper, taker) = (Arc::new(Keeper::default()), Arc::new(Taker::default()));
         let policy: Arc<dyn OutboundPolicy> = Arc::<Keeper>::clone(&keeper);
         let chain = OutboundChain::new(vec![(policy, Duration::from_secs(5))]);
-        let parcel = Arc::new(Parcel { pending: pending.to_vec(), ..parcel(3) });
+        let parcel = Arc::new(Parcel { pending: pending.to_vec(), ..parcel(1, &TO, "there.test") });
         let transport: Arc<dyn Deliverer> = Arc::<Taker>::clone(&taker);
         let message = source(b"Subject: x\r\n\r\n");
         let outcomes = deliver(chain, transport, Arc::new(NoNotes), &parcel, message).await;

@@ -12,15 +12,13 @@ use merpati_plugin::deliver::{
     DeferClass, DeliveryOutcome, DeliveryResult, Handover, MessageSource,
 };
 use merpati_plugin::spool::{
-    Attributes, DeliverBy, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId,
-    RecipientResult, Settlement,
+    Attributes, DeliverBy, NewMessage, NextHop, Origin, Parcel, RecipientResult, Settlement,
 };
 use merpati_plugin::{Deliverer, Job, Observers, OutboundChain, Spool, async_trait};
 use merpati_queue::{Intervals, Limits, Schedule, SiteLimits};
 use merpati_route::Table;
 use merpati_types::{
-    ByMode, Envelope, HeaderEdits, Mailbox, MessageId, Recipient, ReversePath, Severity, Status,
-    Timestamp,
+    ByMode, Envelope, HeaderEdits, Mailbox, Recipient, ReversePath, Severity, Status, Timestamp,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -220,24 +218,6 @@ fn message(recipients: &[&str]) -> NewMessage {
 /// A message as transports see it.
 pub(super) fn source(content: &'static [u8]) -> Arc<dyn MessageSource> {
     Arc::new(Source(Bytes::from_static(content)))
-}
-
-/// A parcel with so many recipients.
-pub(super) fn parcel(recipients: usize) -> Parcel {
-    let all: Vec<_> = (0..recipients).map(|number| format!("{number}@there.test")).collect();
-    let all: Vec<_> = all.iter().map(String::as_str).collect();
-    Parcel {
-        id: ParcelId { message: MessageId::from_u64(1), number: 0 },
-        next_hop: NextHop::from_text("there.test"),
-        info: Arc::new(MessageInfo { message: message(&all), size: 0 }),
-        pending: (0..recipients as u32).collect(),
-        attempts: 0,
-        due: now(),
-        warned: false,
-        expired: false,
-        last_reason: None,
-        unknown_at: None,
-    }
 }
 
 fn by(age: Duration, mode: ByMode) -> Attributes {

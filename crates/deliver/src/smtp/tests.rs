@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use merpati_plugin::deliver::{AttemptNotes, MessageSource};
 use merpati_plugin::resolver::{Lookup, MxRecord};
-use merpati_plugin::spool::{
-    Attributes, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId, SpoolError,
-};
+use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{BodyReader, Dnssec, OutboundChain, ResolveError, Resolver};
-use merpati_types::{Envelope, HeaderEdits, Mailbox, MessageId, ReversePath, Timestamp};
+use merpati_testkit::spool_contract::parcel;
 
 use super::*;
 use sink::{After, Script, Sink};
@@ -89,37 +87,11 @@ struct Became {
     connections: u32,
 }
 
-fn parcel(recipients: &[&str], next_hop: &str) -> Parcel {
-    let recipient = |text: &&str| Recipient::new(Mailbox::parse(text).unwrap());
-    let recipients: Vec<_> = recipients.iter().map(recipient).collect();
-    let pending = (0..).zip(&recipients).map(|(place, _)| place).collect();
-    let sender = ReversePath::parse("<a@sender.test>").unwrap();
-    let message = NewMessage {
-        envelope: Envelope { recipients, ..Envelope::new(sender) },
-        edits: HeaderEdits::default(),
-        attributes: Attributes::default(),
-        origin: Origin::default(),
-        arrived: Timestamp::from_millis(0),
-    };
-    Parcel {
-        id: ParcelId { message: MessageId::from_u64(1), number: 0 },
-        next_hop: NextHop::from_text(next_hop),
-        info: Arc::new(MessageInfo { message, size: 0 }),
-        pending,
-        attempts: 0,
-        due: Timestamp::from_millis(0),
-        warned: false,
-        expired: false,
-        last_reason: None,
-        unknown_at: None,
-    }
-}
-
 async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became {
     let piece = Bytes::from(b"0123456789012345678901234567890123456789\r\n".repeat(6_000));
     let notes = Arc::new(Notes::default());
     let job = Job {
-        parcel: Arc::new(parcel(recipients, "mail.test")),
+        parcel: Arc::new(parcel(1, recipients, "mail.test")),
         message: Arc::new(Pieces { piece, count: pieces }),
         notes: Arc::<Notes>::clone(&notes),
         outbound: OutboundChain::default(),

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use merpati_plugin::{Dnssec, ResolveError};
-use merpati_testkit::dns::ZoneKey;
+use merpati_testkit::dns::{ZoneKey, describe};
 
 use super::*;
 use crate::DnssecState;
@@ -72,30 +71,6 @@ impl Signed {
     }
 }
 
-/// `secure: RECORDS`, with the end of the aliases and the state of the first, or why none.
-fn state<T>(lookup: Lookup<T>, show: impl Fn(T) -> String) -> String {
-    let name = |state| match state {
-        Dnssec::Secure => "secure",
-        Dnssec::Insecure => "insecure",
-    };
-    match lookup {
-        Ok(answer) => {
-            let mut records: Vec<_> = answer.records.into_iter().map(show).collect();
-            records.sort();
-            let mut text = format!("{}: {}", name(answer.dnssec), records.join(", "));
-            if let Some(alias) = answer.alias {
-                text += &format!(" at {} ({})", alias.canonical, name(alias.first));
-            }
-            text
-        }
-        Err(ResolveError::NxDomain(state)) => format!("{}: no name", name(state)),
-        Err(ResolveError::NoData(state)) => format!("{}: none", name(state)),
-        Err(ResolveError::Bogus(_)) => "bogus".to_owned(),
-        Err(ResolveError::Temporary(_)) => "temporary".to_owned(),
-        Err(other) => other.to_string(),
-    }
-}
-
 impl Signed {
     async fn check(&self, cases: &[(&str, &str, &str)]) {
         let resolver = &self.fixture.resolver;
@@ -104,9 +79,9 @@ impl Signed {
         for (kind, name, expected) in cases.iter().chain(cases) {
             let asked = domain(name);
             let found = match *kind {
-                "mx" => state(resolver.mx(&asked).await, |mx| mx.exchange.to_string()),
-                "a" => state(resolver.addresses(&asked).await, |address| address.to_string()),
-                "tlsa" => state(resolver.tlsa(&asked).await, |tlsa| {
+                "mx" => describe(resolver.mx(&asked).await, |mx| mx.exchange.to_string()),
+                "a" => describe(resolver.addresses(&asked).await, |address| address.to_string()),
+                "tlsa" => describe(resolver.tlsa(&asked).await, |tlsa| {
                     let (usage, selector) = (tlsa.usage, tlsa.selector);
                     format!("{usage} {selector} {} {:02x?}", tlsa.matching, tlsa.data)
                 }),

@@ -1,12 +1,9 @@
 //! Messages as the queue runner hands them over.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use merpati_plugin::spool::{
-    Attributes, MessageInfo, NewMessage, NextHop, Origin, ParcelId, SpoolError,
-};
-use merpati_types::{Envelope, HeaderEdits, Mailbox, Recipient, ReversePath};
+use merpati_plugin::spool::{ParcelId, SpoolError};
+use merpati_testkit::spool_contract::parcel;
 
 use super::*;
 use crate::fixture::{NOW, signer, verify};
@@ -48,27 +45,9 @@ fn policy() -> DkimPolicy {
 }
 
 /// A part of message `id`.
-fn parcel(id: u64, number: u32) -> Parcel {
-    let recipient = Recipient::new(Mailbox::parse("b@receiver.test").unwrap());
-    let message = NewMessage {
-        envelope: Envelope { recipients: vec![recipient], ..Envelope::new(ReversePath::Null) },
-        edits: HeaderEdits::default(),
-        attributes: Attributes::default(),
-        origin: Origin::default(),
-        arrived: NOW,
-    };
-    Parcel {
-        id: ParcelId { message: MessageId::from_u64(id), number },
-        next_hop: NextHop::from_text("receiver.test"),
-        info: Arc::new(MessageInfo { message, size: 0 }),
-        pending: vec![0],
-        attempts: 0,
-        due: NOW,
-        warned: false,
-        expired: false,
-        last_reason: None,
-        unknown_at: None,
-    }
+fn part(id: u64, number: u32) -> Parcel {
+    let whole = parcel(id, &["b@receiver.test"], "receiver.test");
+    Parcel { id: ParcelId { number, ..whole.id }, ..whole }
 }
 
 async fn fields(policy: &DkimPolicy, parcel: &Parcel, message: &Pieces<'_>) -> Bytes {
@@ -92,7 +71,7 @@ async fn what_leaves_is_signed_however_it_is_read() {
         b"Received: a\r\n b\r\nFrom: alice@sender.test\r\n\r\n\r\n\r\nHello \r\n \r\n\r\n",
     ] {
         for size in [1, 2, 3, 7, message.len()] {
-            let fields = fields(&policy(), &parcel(1, 0), &pieces(message, size)).await;
+            let fields = fields(&policy(), &part(1, 0), &pieces(message, size)).await;
             let verified = verify(&check_with, &[&fields[..], message].concat());
             let results: Vec<_> = verified.iter().map(|(_, result)| *result).collect();
             assert_eq!(results, [Ok(())], "{size}: {}", String::from_utf8_lossy(message));
@@ -113,7 +92,7 @@ async fn what_cannot_be_signed_is_sent_as_it_is() {
         &long,
     ] {
         for size in [5_000, message.len().max(1)] {
-            let fields = fields(&policy(), &parcel(1, 0), &pieces(message, size)).await;
+            let fields = fields(&policy(), &part(1, 0), &pieces(message, size)).await;
             assert_eq!(
                 fields,
                 "",
@@ -128,16 +107,16 @@ async fn what_cannot_be_signed_is_sent_as_it_is() {
 async fn the_parcels_of_a_message_share_its_signature() {
     let policy = policy();
     let message = pieces(b"From: alice@sender.test\r\n\r\nHello.\r\n", 100);
-    let first = fields(&policy, &parcel(1, 0), &message).await;
+    let first = fields(&policy, &part(1, 0), &message).await;
     assert!(!first.is_empty());
-    assert_eq!(fields(&policy, &parcel(1, 1), &message).await, first);
+    assert_eq!(fields(&policy, &part(1, 1), &message).await, first);
     assert_eq!(message.reads.load(Ordering::Relaxed), 1);
     let other = pieces(b"From: alice@sender.test\r\n\r\nAnother.\r\n", 100);
-    assert_ne!(fields(&policy, &parcel(2, 0), &other).await, first);
+    assert_ne!(fields(&policy, &part(2, 0), &other).await, first);
     // No more are kept than that.
     for id in 3..3 + KEPT as u64 {
-        fields(&policy, &parcel(id, 0), &other).await;
+        fields(&policy, &part(id, 0), &other).await;
     }
-    fields(&policy, &parcel(1, 0), &message).await;
+    fields(&policy, &part(1, 0), &message).await;
     assert_eq!(message.reads.load(Ordering::Relaxed), 2);
 }

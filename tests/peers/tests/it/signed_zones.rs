@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use merpati_dns::{DnsConfig, DnssecState, HickoryResolver};
-use merpati_plugin::{Dnssec, Lookup, ResolveError, Resolver as _};
+use merpati_plugin::Resolver as _;
+use merpati_testkit::dns::describe;
 use merpati_types::Domain;
 
 use crate::process::Process;
@@ -138,33 +139,14 @@ fn keymgr(config: &Path, zone: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn show<T>(lookup: Lookup<T>, show: impl Fn(T) -> String) -> String {
-    let name = |state| if state == Dnssec::Secure { "secure" } else { "insecure" };
-    match lookup {
-        Ok(answer) => {
-            let mut records: Vec<_> = answer.records.into_iter().map(show).collect();
-            records.sort();
-            let mut text = format!("{}: {}", name(answer.dnssec), records.join(", "));
-            if let Some(alias) = answer.alias {
-                text += &format!(" at {} ({})", alias.canonical, name(alias.first));
-            }
-            text
-        }
-        Err(ResolveError::NxDomain(state)) => format!("{}: no name", name(state)),
-        Err(ResolveError::NoData(state)) => format!("{}: none", name(state)),
-        Err(ResolveError::Bogus(_)) => "bogus".to_owned(),
-        Err(other) => other.to_string(),
-    }
-}
-
 async fn check(resolver: &HickoryResolver, cases: &[(&str, &str, &str)]) {
     let mut wrong = Vec::new();
     for (kind, name, expected) in cases {
         let asked = Domain::parse(name).unwrap();
         let found = match *kind {
-            "mx" => show(resolver.mx(&asked).await, |mx| mx.exchange.to_string()),
-            "a" => show(resolver.addresses(&asked).await, |address| address.to_string()),
-            _ => show(resolver.tlsa(&asked).await, |tlsa| {
+            "mx" => describe(resolver.mx(&asked).await, |mx| mx.exchange.to_string()),
+            "a" => describe(resolver.addresses(&asked).await, |address| address.to_string()),
+            _ => describe(resolver.tlsa(&asked).await, |tlsa| {
                 format!("{} {} {} of {}", tlsa.usage, tlsa.selector, tlsa.matching, tlsa.data.len())
             }),
         };

@@ -134,7 +134,7 @@ async fn who_serves_a_domain_is_its_site() {
     let hosts = [(10, "b.test", "127.0.0.2"), (10, "a.test", "127.0.0.3"), (20, "c.test", "::1")];
     let transport = by_mx(25, &hosts);
     let site = |hop: &str| {
-        let parcel = parcel(&["1@x.test"], hop);
+        let parcel = parcel(1, &["1@x.test"], hop);
         let transport = transport.clone();
         async move { transport.site(&parcel).await.unwrap() }
     };
@@ -142,7 +142,7 @@ async fn who_serves_a_domain_is_its_site() {
     assert_eq!(site("other.test").await, site("mail.test").await);
     assert_eq!(&*site("[192.0.2.1]").await, "[192.0.2.1]");
     assert_eq!(
-        &*by_mx(25, &[]).site(&parcel(&["1@x.test"], "own.test")).await.unwrap(),
+        &*by_mx(25, &[]).site(&parcel(1, &["1@x.test"], "own.test")).await.unwrap(),
         "own.test"
     );
 }

@@ -129,7 +129,8 @@ pub(crate) fn open(directory: &Path, options: Options) -> Result<DiskSpool, Open
                 Ok(()) | Err(_) => {}
             }
         }
-        let options = merpati_store::Options { cache: options.index_cache };
+        let usual = merpati_store::Options::default();
+        let options = merpati_store::Options { cache: options.index_cache, ..usual };
         Ok(Arc::new(SledStore::open(&path, options)?))
     });
     open_on(Places { journal, bodies, index }, options)

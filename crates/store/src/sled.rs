@@ -5,19 +5,27 @@ use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::{Batch, Scan, Space, Store, StoreError, Swap, check};
 
-/// How a [`SledStore`] uses memory.
+/// How often a lock that somebody holds is tried again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// How a [`SledStore`] uses memory and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Octets of page cache; 16 MiB by default (sled's own default is 1 GiB).
     pub cache: u64,
+    /// How long to wait for somebody else's lock; two seconds by default. A store that was
+    /// closed holds its lock for a moment more, until sled's threads have noticed.
+    pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache: 16 << 20 }
+        Self { cache: 16 << 20, patience: Duration::from_secs(2) }
     }
 }
 
@@ -30,7 +38,8 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens or makes the store in a directory of its own.
+    /// Opens or makes the store in a directory of its own. Blocks while another opener has it,
+    /// no longer than [`Options::patience`].
     ///
     /// # Errors
     /// [`StoreError::Damaged`] when the directory should be removed and the store
@@ -41,8 +50,21 @@ impl SledStore {
             .cache_capacity(options.cache)
             .mode(sled::Mode::LowSpace)
             .flush_every_ms(None);
-        guarded(|| config.open()).map(|db| Self { db })
+        let begun = Instant::now();
+        loop {
+            match guarded(|| config.open()) {
+                Err(error) if is_locked(&error) && begun.elapsed() < options.patience => {
+                    thread::sleep(RETRY);
+                }
+                opened => return opened.map(|db| Self { db }),
+            }
+        }
     }
+}
+
+/// Whether somebody else has the directory: sled says it in words alone.
+fn is_locked(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(why) if why.to_string().contains("acquire lock"))
 }
 
 impl Store for SledStore {

@@ -1,6 +1,8 @@
 //! Both stores do the same; only one forgets on purpose.
 
 use std::ops::Bound;
+use std::thread;
+use std::time::Duration;
 
 use merpati_store::{
     Batch, MAX_VALUE, MemoryStore, Options, Scan, SledStore, Space, Store, StoreError, Swap,
@@ -91,14 +93,19 @@ fn changes_are_made_as_one_and_seen_at_once() {
 fn sled_keeps_a_checkpoint_and_has_one_opener() {
     let dir = tempfile::tempdir().expect("a directory");
     let open = || SledStore::open(dir.path(), Options::default());
+    let impatient = Options { patience: Duration::ZERO, ..Options::default() };
     let store = open().expect("opens");
     let space = store.space("s").expect("a space");
     insert(&*space, "a", "1");
     store.checkpoint().expect("flushes");
-    let second = open().err();
+    let second = SledStore::open(dir.path(), impatient).err();
     assert!(matches!(second, Some(StoreError::Unavailable(_))), "{second:?}");
-    drop((space, store));
-    let store = open().expect("opens again");
+    // Who waits gets it once the first one is gone.
+    let store = thread::scope(|scope| {
+        let waiting = scope.spawn(open);
+        drop((space, store));
+        waiting.join().expect("does not panic").expect("opens again")
+    });
     let space = store.space("s").expect("a space");
     assert_eq!(space.value(b"a").expect("reads").as_deref(), Some(&b"1"[..]));
     drop((space, store));

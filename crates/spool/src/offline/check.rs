@@ -172,7 +172,8 @@ impl Offline {
 }
 
 fn read_index(path: &Path) -> Result<(), String> {
-    let options = merpati_store::Options { cache: 8 << 20 };
+    let usual = merpati_store::Options::default();
+    let options = merpati_store::Options { cache: 8 << 20, ..usual };
     let store = SledStore::open(path, options).map_err(|error| error.to_string())?;
     let mut index = Index::open(Arc::new(store)).map_err(|error| error.to_string())?;
     match index.load(|_, _| Scan::Next) {

@@ -17,6 +17,7 @@ pub mod route;
 pub mod spool;
 pub mod state;
 pub mod table;
+pub mod tls;
 pub mod transaction;
 
 pub use async_trait::async_trait;
@@ -35,4 +36,5 @@ pub use route::{Route, Router};
 pub use spool::{Spool, SpoolError, SpoolWriter};
 pub use state::State;
 pub use table::{Table, TableError};
+pub use tls::{SessionPolicy, StsPolicies, TlsResults, TlsSession};
 pub use transaction::{Message, Transaction};

@@ -35,6 +35,6 @@ pub use resolver::{Alias, Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolv
 pub use route::{Route, Router};
 pub use spool::{Spool, SpoolError, SpoolWriter};
 pub use state::State;
-pub use table::{Table, TableError};
+pub use table::{Hit, Table, TableError, Tables, lookup_address};
 pub use tls::{SessionPolicy, StsPolicies, TlsResults, TlsSession};
 pub use transaction::{Message, Transaction};

@@ -431,6 +431,7 @@ fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
         ret: envelope.ret,
         envid: envelope.envid.clone(),
         by: attributes.deliver_by.as_ref().map(time_left),
+        requiretls: envelope.requiretls,
         priority: Priority::new(attributes.priority).unwrap_or_default(),
         size: job.message.size(),
     }

@@ -118,6 +118,7 @@ pub(super) fn of_mismatch(mismatch: Mismatch) -> (Status, Severity) {
         Mismatch::Utf8Address => Status::UTF8_ADDRESS,
         Mismatch::Utf8Header => Status::UTF8_HEADER,
         Mismatch::TooBig => Status::MESSAGE_TOO_BIG,
+        Mismatch::RequireTls => Status::REQUIRETLS,
         // RFC 2852 §4: what is to come back if it is late goes back at once, where nobody would
         // see to that further on.
         Mismatch::Deadline => Status::NOT_CAPABLE,

@@ -24,6 +24,7 @@ fn outgoing(recipients: &[&str], body: &'static [u8]) -> Outgoing {
         ret: None,
         envid: None,
         by: None,
+        requiretls: false,
         priority: Priority::default(),
         size: body.len() as u64,
     }

@@ -28,6 +28,8 @@ pub struct Outgoing {
     pub by: Option<By>,
     /// MT-PRIORITY= (RFC 6710), passed on where it is offered, unless it is the normal 0.
     pub priority: Priority,
+    /// Whether it goes only to servers that promise to keep it within TLS (RFC 8689).
+    pub requiretls: bool,
     /// The exact length of the message, in octets: where the server takes BDAT, it is announced.
     pub size: u64,
 }
@@ -45,6 +47,9 @@ pub enum Mismatch {
     /// It lacks SMTPUTF8, and the message was sent with it: 5.6.9.
     #[error("the server does not take internationalized headers")]
     Utf8Header,
+    /// It lacks REQUIRETLS, and the message needs it: 5.7.30.
+    #[error("the server does not promise to keep the message within TLS")]
+    RequireTls,
     /// It lacks DELIVERBY, and the message is to come back if it is late: 5.3.3.
     #[error("the server keeps no deadlines")]
     Deadline,
@@ -110,10 +115,13 @@ impl Outgoing {
                 Mismatch::Utf8Address
             });
         }
+        // Over LMTP the mail is there, not on its way.
+        if self.requiretls && !offered.requiretls && protocol == Protocol::Smtp {
+            return Err(Mismatch::RequireTls);
+        }
         if let Some(By { seconds, mode: ByMode::Return, .. }) = self.by {
             let least = match offered.deliver_by {
                 Some(least) => least,
-                // Over LMTP the mail is there, not on its way.
                 None if protocol == Protocol::Lmtp => 0,
                 None => return Err(Mismatch::Deadline),
             };
@@ -139,6 +147,7 @@ impl Outgoing {
             smtputf8: self.smtputf8,
             ret: self.ret.filter(|_| offered.dsn),
             envid: self.envid.clone().filter(|_| offered.dsn),
+            requiretls: self.requiretls && offered.requiretls,
             by: self.by.filter(|_| offered.deliver_by.is_some()),
             priority: Some(self.priority)
                 .filter(|priority| offered.mt_priority.is_some() && priority.value() != 0),

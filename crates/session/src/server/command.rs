@@ -101,7 +101,7 @@ impl Session {
         if self.config.auth == Auth::Required && !self.authenticated {
             return Err((replies::auth_needed(), Counts::Error));
         }
-        if params.requiretls {
+        if params.requiretls && (plain || self.config.protocol == Protocol::Lmtp) {
             return Err((replies::parameter_not_offered("REQUIRETLS"), Counts::Error));
         }
         if params.auth.is_some() && self.config.mechanisms.is_empty() {

@@ -184,6 +184,8 @@ impl ServerConfig {
             smtputf8: true,
             enhanced_status_codes: true,
             dsn: true,
+            // RFC 8689 §4.1: never in the clear. What LMTP brings is there, and goes no further.
+            requiretls: encrypted && self.protocol == Protocol::Smtp,
             starttls: !encrypted && self.starttls != StartTls::Absent,
             limits: Some(LimitsKeyword {
                 mail_max: Some(self.limits.transactions),

@@ -4,22 +4,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use merpati_plugin::Deliverer;
-use merpati_plugin::options::{Found, FromOption, Invalid, Options, Reader};
+use merpati_plugin::options::{Found, FromOption, Invalid, Options, Parsed, Reader};
+use merpati_route::Table;
+use merpati_route::security::Override;
 use merpati_session::client::Protocol;
 use merpati_types::{Host, Secret};
 
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
-use crate::smtp::{Credentials, Roots, RootsError, Smtp, SmtpConfig, Target, TlsPolicy};
+use crate::smtp::{
+    Credentials, Identity, Pin, Roots, Smtp, SmtpConfig, Target, TlsError, TlsSettings,
+};
 use crate::transports::Surroundings;
 
 type Built = Result<Arc<dyn Deliverer>, Invalid>;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum TlsChoice {
     Never,
     May,
     Encrypt,
+    Dane,
     Verify,
+    Pinned,
     Implicit,
 }
 
@@ -27,9 +33,11 @@ impl FromOption for TlsChoice {
     fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
         found.choice(&[
             ("none", Self::Never),
-            ("opportunistic", Self::May),
-            ("required", Self::Encrypt),
-            ("verified", Self::Verify),
+            ("may", Self::May),
+            ("encrypt", Self::Encrypt),
+            ("dane", Self::Dane),
+            ("verify", Self::Verify),
+            ("pinned", Self::Pinned),
             ("implicit", Self::Implicit),
         ])
     }
@@ -41,7 +49,7 @@ impl FromOption for LineEnding {
     }
 }
 
-/// `host`, `port`, `tls`, `ca`, `user`, `password`.
+/// `host`, `port`, `tls`, `ca`, `pins`, `certificate`, `key`, `user`, `password`.
 pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Built {
     let mut reader = options.reader();
     let host = match reader.optional::<String>("host") {
@@ -52,13 +60,13 @@ pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Buil
         },
     };
     let port = reader.optional("port");
-    let tls = tls_policy(&mut reader, around);
+    let tls = tls_settings(&mut reader, around);
     let credentials = credentials(&mut reader);
     reader.finish()?;
-    let target = host?;
-    let default_port = match (&target, &tls) {
-        (Target::Mx, _) => around.mx_port,
-        (_, TlsPolicy::Implicit(_)) => 465,
+    let (target, tls) = (host?, tls?);
+    let default_port = match &target {
+        Target::Mx => around.mx_port,
+        _ if tls.implicit => 465,
         _ => 25,
     };
     let port = port.unwrap_or(default_port);
@@ -66,13 +74,16 @@ pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Buil
         .map_err(|error| options.reject(error))
 }
 
-/// `socket`, or `host` and `port`; `tls`, `ca`.
+/// `socket`, or `host` and `port`; `tls`, `ca`, `pins`, `certificate`, `key`.
 pub(crate) fn lmtp(name: &str, options: &Options, around: &Surroundings) -> Built {
     let mut reader = options.reader();
     let socket: Option<PathBuf> = reader.optional("socket");
     let host: Option<String> = reader.optional("host");
     let port = reader.or("port", 24);
-    let tls = if host.is_some() { tls_policy(&mut reader, around) } else { TlsPolicy::Never };
+    let tls = match host {
+        Some(_) => tls_settings(&mut reader, around),
+        None => Ok(TlsSettings::wanting(Override::None)),
+    };
     let target = match (socket, host) {
         (Some(path), None) => Ok(Target::Unix(path)),
         (None, Some(text)) => match Host::parse(&text) {
@@ -82,7 +93,7 @@ pub(crate) fn lmtp(name: &str, options: &Options, around: &Surroundings) -> Buil
         _ => Err(options.reject("lmtp needs either `socket` or `host`")),
     };
     reader.finish()?;
-    build(name, Protocol::Lmtp, target?, port, tls, None, around)
+    build(name, Protocol::Lmtp, target?, port, tls?, None, around)
         .map_err(|error| options.reject(error))
 }
 
@@ -105,7 +116,7 @@ pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> B
     })))
 }
 
-pub(crate) fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, RootsError> {
+pub(crate) fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, TlsError> {
     let name = crate::transports::DEFAULT;
     build(name, Protocol::Smtp, Target::Mx, around.mx_port, around.tls.clone(), None, around)
 }
@@ -115,10 +126,10 @@ fn build(
     protocol: Protocol,
     target: Target,
     port: u16,
-    tls: TlsPolicy,
+    tls: TlsSettings,
     credentials: Option<Credentials>,
     around: &Surroundings,
-) -> Result<Arc<dyn Deliverer>, RootsError> {
+) -> Result<Arc<dyn Deliverer>, TlsError> {
     let config = SmtpConfig {
         name: name.to_owned(),
         protocol,
@@ -126,6 +137,8 @@ fn build(
         port,
         hello: around.hostname.as_ascii().to_owned(),
         tls,
+        sts: around.sts.clone(),
+        tls_results: around.tls_results.clone(),
         credentials,
         own_names: vec![around.hostname.clone()],
         source: around.source.clone(),
@@ -134,17 +147,39 @@ fn build(
     Ok(Arc::new(Smtp::new(config, Arc::clone(&around.resolver))?))
 }
 
-fn tls_policy(reader: &mut Reader<'_>, around: &Surroundings) -> TlsPolicy {
+/// `tls`, `ca`, `pins`, `certificate`, `key`; what is not said is as around.
+fn tls_settings(reader: &mut Reader<'_>, around: &Surroundings) -> Result<TlsSettings, Invalid> {
+    let mut tls = around.tls.clone();
     let choice = reader.optional("tls");
-    let roots = reader.optional::<PathBuf>("ca").map_or(Roots::BuiltIn, Roots::File);
-    match choice {
-        None => around.tls.clone(),
-        Some(TlsChoice::Never) => TlsPolicy::Never,
-        Some(TlsChoice::May) => TlsPolicy::Opportunistic,
-        Some(TlsChoice::Encrypt) => TlsPolicy::Encrypt,
-        Some(TlsChoice::Verify) => TlsPolicy::Verify(roots),
-        Some(TlsChoice::Implicit) => TlsPolicy::Implicit(roots),
+    if let Some(file) = reader.optional("ca") {
+        tls.roots = Roots::File(file);
     }
+    let pins: Option<Vec<Parsed<Pin>>> = reader.optional("pins");
+    let pins = pins.map(|pins| pins.into_iter().map(|Parsed(Pin(pin))| pin).collect());
+    match (reader.optional("certificate"), reader.optional("key")) {
+        (None, None) => {}
+        (Some(chain), Some(key)) => tls.identity = Some(Identity { chain, key }),
+        _ => return Err(reader.reject("key", "a certificate and its `key` go together")),
+    }
+    if pins.is_some() && choice != Some(TlsChoice::Pinned) {
+        return Err(reader.reject("pins", "they count with tls = \"pinned\" only"));
+    }
+    let Some(choice) = choice else { return Ok(tls) };
+    tls.implicit = choice == TlsChoice::Implicit;
+    tls.wanted = Some(match choice {
+        TlsChoice::Never => Override::None,
+        TlsChoice::May => Override::May,
+        TlsChoice::Encrypt => Override::Encrypt,
+        TlsChoice::Dane => Override::Dane,
+        TlsChoice::Verify | TlsChoice::Implicit => Override::Verify,
+        TlsChoice::Pinned => match pins {
+            Some(pins) => Override::Pinned(pins),
+            None => return Err(reader.reject("tls", "there are no `pins`")),
+        },
+    });
+    // What is said of a transport holds for all that it takes.
+    tls.destinations = Table::default();
+    Ok(tls)
 }
 
 fn credentials(reader: &mut Reader<'_>) -> Result<Option<Credentials>, Invalid> {

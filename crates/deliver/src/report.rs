@@ -54,6 +54,8 @@ pub(crate) async fn follow_ups(
         &[Action::Delivered, Action::Relayed, Action::Expanded],
     ];
     let envelope = &parcel.info.message.envelope;
+    // RFC 8689 §5: the report may travel in the clear, so that nothing of the body is in it.
+    let ret = if envelope.requiretls { Some(Ret::Headers) } else { envelope.ret };
     let mut due = Vec::new();
     let mut original = None;
     for (number, kind) in (0_u64..).zip(kinds) {
@@ -64,7 +66,7 @@ pub(crate) async fn follow_ups(
         let recipients: Vec<_> = fates.iter().filter(about_them).map(reported).collect();
         let Some(first) = recipients.first().map(|recipient| recipient.action) else { continue };
         if original.is_none() {
-            original = Some(Original::read(message, envelope.ret).await);
+            original = Some(Original::read(message, ret).await);
         }
         let Some(original) = &original else { continue };
         let about = About {
@@ -74,7 +76,7 @@ pub(crate) async fn follow_ups(
             seed: u64::from(parcel.id.number) << 32 | u64::from(parcel.attempts) << 2 | number,
             to: sender.clone(),
             envid: envelope.envid.clone(),
-            ret: envelope.ret,
+            ret,
             arrived: parcel.info.message.arrived,
             received_from: parcel.info.message.origin.hello.clone(),
             utf8: envelope.smtputf8,

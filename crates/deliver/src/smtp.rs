@@ -1,42 +1,43 @@
 //! Delivery over SMTP and LMTP: by MX, or to one configured host.
 
 mod connection;
+mod dial;
 mod outcome;
 mod plan;
 mod pool;
 mod reach;
 mod stream;
+mod survey;
 mod tls;
+mod transact;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use merpati_plugin::deliver::{
-    AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, Handover,
-};
-use merpati_plugin::spool::{DeliverBy, NewMessage, Parcel};
-use merpati_plugin::{Deliverer, Job, RemoteHost, Resolver, async_trait};
+use merpati_plugin::deliver::{DeferClass, DeliveryOutcome};
+use merpati_plugin::spool::Parcel;
+use merpati_plugin::{Deliverer, Job, Resolver, StsPolicies, TlsResults, async_trait};
 use merpati_route::OwnNames;
-use merpati_session::client::{ClientConfig, Outgoing, Protocol, Tls};
-use merpati_types::{Domain, Host, Recipient, Severity, Status, Timestamp};
-use merpati_wire::{By, Priority};
+use merpati_session::client::{ClientConfig, Protocol, Tls as Wanted};
+use merpati_types::{Domain, Host, Timestamp};
 use tokio::sync::Semaphore;
 
 pub use connection::Credentials;
-pub use tls::{Roots, RootsError, TlsPolicy};
+pub use tls::{Identity, Pin, PinError, Roots, TlsError, TlsSettings};
 
-use connection::{Connection, Dial, DialError, Sent};
+use dial::Trip;
 use outcome::{Tally, unsettled};
+use plan::Rounds;
 use pool::{Key, Pool};
-use reach::{Memory, race};
-use stream::{Endpoint, Stream};
+use reach::Memory;
+use stream::Endpoint;
+use tls::Tls;
+use transact::Round;
 
-/// How long a failed handshake is remembered, and mail to that address sent in the clear.
-const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
 /// How often idle connections are looked at.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// The most look-ups that run at once for one transport.
@@ -57,7 +58,7 @@ pub enum Target {
 }
 
 /// A transport's configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SmtpConfig {
     /// The transport's name.
     pub name: String,
@@ -70,7 +71,11 @@ pub struct SmtpConfig {
     /// The name we give in hello.
     pub hello: String,
     /// What is wanted of TLS.
-    pub tls: TlsPolicy,
+    pub tls: TlsSettings,
+    /// Who knows of MTA-STS policies; without it there are none.
+    pub sts: Option<Arc<dyn StsPolicies>>,
+    /// Who hears how sessions with mail exchangers went.
+    pub tls_results: Option<Arc<dyn TlsResults>>,
     /// Who we are to the server.
     pub credentials: Option<Credentials>,
     /// Names by which an MX host is ourselves.
@@ -90,10 +95,8 @@ struct Inner {
     config: SmtpConfig,
     own: OwnNames,
     resolver: Arc<dyn Resolver>,
-    tls: Option<Arc<rustls::ClientConfig>>,
-    /// With STARTTLS as the policy wants it, and without.
-    session: Arc<ClientConfig>,
-    clear_session: Arc<ClientConfig>,
+    tls: Tls,
+    sessions: Sessions,
     pool: Pool,
     memory: Memory,
     broken_tls: Mutex<HashMap<IpAddr, Instant>>,
@@ -102,29 +105,34 @@ struct Inner {
     sweeping: AtomicBool,
 }
 
+/// Conversations by what STARTTLS is to them.
+struct Sessions {
+    never: Arc<ClientConfig>,
+    if_offered: Arc<ClientConfig>,
+    required: Arc<ClientConfig>,
+}
+
 impl Smtp {
     /// A transport with this configuration.
     ///
     /// # Errors
-    /// [`RootsError`], when the configured roots cannot be used.
-    pub fn new(config: SmtpConfig, resolver: Arc<dyn Resolver>) -> Result<Self, RootsError> {
-        let tls = config.tls.client_config()?;
+    /// [`TlsError`], when a file of roots or of our identity cannot be used.
+    pub fn new(config: SmtpConfig, resolver: Arc<dyn Resolver>) -> Result<Self, TlsError> {
         let session = |tls| {
             let hello = config.hello.clone();
             let protocol = config.protocol;
             Arc::new(ClientConfig { protocol, hello, tls, ..ClientConfig::default() })
         };
-        let wanted = match &config.tls {
-            TlsPolicy::Never | TlsPolicy::Implicit(_) => Tls::Never,
-            TlsPolicy::Opportunistic => Tls::IfOffered,
-            TlsPolicy::Encrypt | TlsPolicy::Verify(_) => Tls::Required,
+        let sessions = Sessions {
+            never: session(Wanted::Never),
+            if_offered: session(Wanted::IfOffered),
+            required: session(Wanted::Required),
         };
         Ok(Self(Arc::new(Inner {
             own: OwnNames::new(config.own_names.iter().cloned()),
             resolver,
-            tls,
-            session: session(wanted),
-            clear_session: session(Tls::Never),
+            tls: Tls::new(&config.tls)?,
+            sessions,
             pool: Pool::default(),
             memory: Memory::default(),
             broken_tls: Mutex::default(),
@@ -148,15 +156,13 @@ impl Deliverer for Smtp {
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
         let inner = &self.0;
         let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
-        match inner.rounds(&job.parcel).await {
-            Ok(rounds) => {
-                let mut sessions = 0;
-                for round in rounds {
-                    inner.round(round, &job, &mut tally, &mut sessions).await;
+        match inner.rounds(&job).await {
+            Ok(rounds) => inner.attempt(rounds, &job, &mut tally).await,
+            Err(unroutable) => {
+                if unroutable.bogus {
+                    inner.report_bogus(job.parcel.next_hop.as_str());
                 }
-                inner.see_to_the_pool();
-            }
-            Err(no_route) => {
+                let no_route = unroutable.why;
                 tracing::info!(id = %job.parcel.id, %no_route, "no route");
                 let class = DeferClass::Dns;
                 let outcome = DeliveryOutcome::refused(&no_route.to_rejection(), class);
@@ -168,8 +174,32 @@ impl Deliverer for Smtp {
 }
 
 impl Inner {
+    /// Tries one round after the other, until nothing is left to try.
+    async fn attempt(self: &Arc<Self>, rounds: Rounds, job: &Job, tally: &mut Tally) {
+        let trip = Trip { job, survey: rounds.survey.as_ref() };
+        for (host, security) in &rounds.skipped {
+            tracing::info!(id = %job.parcel.id, host, %security, "host is skipped");
+            self.report(trip, security, (host, None), None, &security.faults);
+        }
+        if let Some(failure) = &rounds.otherwise {
+            tally.note(DeliveryOutcome::refused(&failure.to_rejection(), DeferClass::Security));
+        }
+        let mut sessions = 0;
+        for round in rounds.rounds {
+            self.round(round, trip, tally, &mut sessions).await;
+        }
+        self.see_to_the_pool();
+    }
+
     /// Tries hosts that are as good as each other, until nothing is left to try.
-    async fn round(&self, mut keys: Vec<Key>, job: &Job, tally: &mut Tally, sessions: &mut u32) {
+    async fn round(
+        &self,
+        mut keys: Vec<Key>,
+        trip: Trip<'_>,
+        tally: &mut Tally,
+        sessions: &mut u32,
+    ) {
+        let job = trip.job;
         let is_bad = |key: &Key| match key.endpoint {
             Endpoint::Tcp(address) => self.memory.is_bad(address.ip()),
             Endpoint::Unix(_) => false,
@@ -187,7 +217,7 @@ impl Inner {
             let reused = kept.is_ok();
             let opened = match kept {
                 Ok(connection) => Ok(connection),
-                Err(stream) => self.greet(&keys[place], stream, job.notes.as_ref()).await,
+                Err(stream) => self.greet(trip, &keys[place], stream).await,
             };
             let opened = match opened {
                 Ok(connection) => self.allowed(&keys[place], connection, job).await,
@@ -220,172 +250,6 @@ impl Inner {
         }
     }
 
-    /// Connects to one of them.
-    async fn reach(&self, keys: &[Key], job: &Job, tally: &mut Tally) -> Option<(usize, Stream)> {
-        let dial = |place: usize| self.dial(&keys[place], job);
-        let race = race(keys.len(), dial).await;
-        for (place, error) in race.failed {
-            let Key { endpoint, host } = &keys[place];
-            tracing::info!(id = %job.parcel.id, host, %endpoint, %error, "no connection");
-            tally.note(unsettled(host, &error));
-            if matches!(error, DialError::Io(_)) {
-                self.remember(endpoint, Memory::failed);
-            }
-        }
-        for place in race.late {
-            self.remember(&keys[place].endpoint, Memory::failed);
-        }
-        if let Some((place, _)) = &race.won {
-            self.remember(&keys[*place].endpoint, Memory::answered);
-        }
-        race.won
-    }
-
-    async fn dial(&self, key: &Key, job: &Job) -> Result<Stream, DialError> {
-        let address = key.endpoint.to_string();
-        let host = RemoteHost { name: &key.host, address: &address };
-        job.outbound.dial(&job.parcel, host).await.map_err(DialError::Stopped)?;
-        job.notes.connecting();
-        Ok(Stream::connect(&key.endpoint, &self.config.source).await?)
-    }
-
-    /// Asks whether mail may go over a connection.
-    async fn allowed(
-        &self,
-        key: &Key,
-        connection: Connection,
-        job: &Job,
-    ) -> Result<Connection, DialError> {
-        let address = key.endpoint.to_string();
-        let host = RemoteHost { name: &key.host, address: &address };
-        let facts = connection.tls().map(|tls| tls::facts(tls, &self.config.tls));
-        match job.outbound.tls(&job.parcel, host, facts.as_ref()).await {
-            Ok(()) => Ok(connection),
-            Err(why) => {
-                tokio::spawn(connection.quit());
-                Err(DialError::Stopped(why))
-            }
-        }
-    }
-
-    fn remember(&self, endpoint: &Endpoint, what: impl Fn(&Memory, IpAddr)) {
-        if let Endpoint::Tcp(address) = endpoint {
-            what(&self.memory, address.ip());
-        }
-    }
-
-    /// Sends the message over one connection, in as many transactions as the server's limit on
-    /// recipients asks for.
-    async fn transactions(
-        &self,
-        connection: &mut Connection,
-        job: &Job,
-        tally: &mut Tally,
-    ) -> Round {
-        let offered = connection.offered().limits.and_then(|limits| limits.rcpt_max);
-        let own = self.config.recipients;
-        let limit = offered.map_or(own, |max| own.min(max as usize));
-        let handover = match (self.config.protocol, connection.offered().dsn) {
-            (Protocol::Lmtp, _) => Handover::Final,
-            (Protocol::Smtp, true) => Handover::PassedOn,
-            (Protocol::Smtp, false) => Handover::Relayed,
-        };
-        let peer = connection.peer.clone();
-        // Every recipient once over this connection; those deferred may have another host's turn.
-        let open = tally.open();
-        for batch in open.chunks(limit.max(1)) {
-            let outgoing = outgoing(job, tally.recipients(batch));
-            match connection.send(outgoing, job.message.as_ref(), job.notes.as_ref()).await {
-                Sent::Finished(outcomes) => {
-                    for (&place, outcome) in batch.iter().zip(outcomes) {
-                        tally.hear(place, &outcome, &peer, handover);
-                    }
-                }
-                Sent::Mismatch(mismatch) => {
-                    let (status, severity) = outcome::of_mismatch(mismatch);
-                    let outcome = DeliveryOutcome {
-                        result: DeliveryResult::Failed { status: status.with(severity) },
-                        // Our own finding: no server said it (RFC 3464 §2.3.6).
-                        remote: None,
-                        diagnostic: format!("{mismatch}: {peer}"),
-                    };
-                    tally.settle(batch, &outcome);
-                }
-                Sent::Unreadable(error) => {
-                    tracing::error!(id = %job.parcel.id, %error, "cannot read the message");
-                    let status = Status::SYSTEM.with(Severity::Transient);
-                    tally.note(DeliveryOutcome {
-                        result: DeliveryResult::Deferred { status, class: DeferClass::Local },
-                        remote: None,
-                        diagnostic: "the message cannot be read now".to_owned(),
-                    });
-                    tally.stop();
-                    return Round::Lost { anything_said: true };
-                }
-                Sent::Lost { why, known, in_doubt } => {
-                    let mut anything_said = in_doubt;
-                    for (&place, outcome) in batch.iter().zip(&known) {
-                        if let Some(outcome) = outcome {
-                            anything_said = true;
-                            tally.hear(place, outcome, &peer, handover);
-                        }
-                    }
-                    tracing::info!(id = %job.parcel.id, %peer, %why, in_doubt, "session lost");
-                    tally.note(outcome::lost(&peer, why, in_doubt));
-                    if in_doubt {
-                        // Another host must not get a second copy of what this one may have.
-                        tally.stop();
-                    }
-                    return Round::Lost { anything_said };
-                }
-            }
-        }
-        Round::Done
-    }
-
-    /// Makes a connection ready for mail.
-    async fn greet(
-        &self,
-        key: &Key,
-        stream: Stream,
-        notes: &dyn AttemptNotes,
-    ) -> Result<Connection, DialError> {
-        let implicit = matches!(self.config.tls, TlsPolicy::Implicit(_));
-        let opportunistic = self.config.tls == TlsPolicy::Opportunistic;
-        let clear = opportunistic && self.tls_is_broken(&key.endpoint);
-        let dial = |clear: bool| Dial {
-            endpoint: &key.endpoint,
-            host: &key.host,
-            session: Arc::clone(if clear { &self.clear_session } else { &self.session }),
-            tls: self.tls.clone().filter(|_| !clear),
-            implicit,
-            credentials: self.config.credentials.as_ref(),
-        };
-        match Connection::open(dial(clear), stream).await {
-            Err(DialError::Tls(error)) if opportunistic => {
-                tracing::info!(host = %key.host, %error, "TLS failed; trying in the clear");
-                self.remember_broken_tls(&key.endpoint);
-                notes.connecting();
-                let stream = Stream::connect(&key.endpoint, &self.config.source).await?;
-                Connection::open(dial(true), stream).await
-            }
-            other => other,
-        }
-    }
-
-    fn tls_is_broken(&self, endpoint: &Endpoint) -> bool {
-        let Endpoint::Tcp(address) = endpoint else { return true };
-        let broken = self.broken_tls.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.get(&address.ip()).is_some_and(|since| since.elapsed() < BROKEN_TLS_MEMORY)
-    }
-
-    fn remember_broken_tls(&self, endpoint: &Endpoint) {
-        let Endpoint::Tcp(address) = endpoint else { return };
-        let mut broken = self.broken_tls.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.retain(|_, since| since.elapsed() < BROKEN_TLS_MEMORY);
-        broken.insert(address.ip(), Instant::now());
-    }
-
     /// Sees to it that connections do not wait longer than they may, as long as there are any.
     fn see_to_the_pool(self: &Arc<Self>) {
         if self.pool.is_empty() || self.sweeping.swap(true, Ordering::AcqRel) {
@@ -403,37 +267,6 @@ impl Inner {
             // A connection that came in between found a sweeper that had looked already.
             inner.see_to_the_pool();
         });
-    }
-}
-
-/// How a round over one connection ended.
-enum Round {
-    /// The connection can be used again.
-    Done,
-    /// The connection is gone.
-    Lost {
-        /// Whether the server has said anything about the message, or may have it.
-        anything_said: bool,
-    },
-}
-
-fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
-    let NewMessage { envelope, attributes, .. } = &job.parcel.info.message;
-    let time_left = |by: &DeliverBy| {
-        let left = by.at.as_millis().saturating_sub(time_of_day().as_millis());
-        By::new(left.div_euclid(1_000), by.mode, by.trace)
-    };
-    Outgoing {
-        sender: envelope.sender.clone(),
-        recipients,
-        body: envelope.body,
-        smtputf8: envelope.smtputf8,
-        ret: envelope.ret,
-        envid: envelope.envid.clone(),
-        by: attributes.deliver_by.as_ref().map(time_left),
-        requiretls: envelope.requiretls,
-        priority: Priority::new(attributes.priority).unwrap_or_default(),
-        size: job.message.size(),
     }
 }
 

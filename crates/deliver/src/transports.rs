@@ -7,12 +7,14 @@ use std::sync::Arc;
 use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::spool::Parcel;
-use merpati_plugin::{Deliverer, Failure, Job, Resolver, Route, Router, async_trait};
+use merpati_plugin::{
+    Deliverer, Failure, Job, Resolver, Route, Router, StsPolicies, TlsResults, async_trait,
+};
 use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
 
 use crate::config;
-use crate::smtp::TlsPolicy;
+use crate::smtp::{TlsError, TlsSettings};
 
 /// The name of the transport that mail takes when no row says otherwise.
 pub(crate) const DEFAULT: &str = "mx";
@@ -88,7 +90,11 @@ pub struct Surroundings {
     /// The port of mail exchangers; 25 but for tests.
     pub mx_port: u16,
     /// What TLS is to mail exchangers, and to hosts whose transport does not say.
-    pub tls: TlsPolicy,
+    pub tls: TlsSettings,
+    /// Who knows of MTA-STS policies; without it there are none.
+    pub sts: Option<Arc<dyn StsPolicies>>,
+    /// Who hears how sessions with mail exchangers went.
+    pub tls_results: Option<Arc<dyn TlsResults>>,
     /// Addresses to connect from, at most one of each family; none leaves it to the system.
     pub source: Vec<IpAddr>,
     /// The most recipients of one transaction.
@@ -117,7 +123,7 @@ pub fn stock(
 /// The transport by MX, which takes what no row of the table takes.
 ///
 /// # Errors
-/// When the configured roots cannot be used.
-pub fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, crate::smtp::RootsError> {
+/// When a configured file of roots or of our identity cannot be used.
+pub fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, TlsError> {
     config::by_mx(around)
 }

@@ -54,8 +54,10 @@ pub enum Handover {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeferClass {
-    /// No connection, a broken one, or TLS trouble: the whole site is suspect.
+    /// No connection, or a broken one: the whole site is suspect.
     Connection,
+    /// The host is not as secure as it must be for this message.
+    Security,
     /// The peer said 4xx to the session or the message.
     Peer,
     /// The peer said 4xx to this recipient only.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use merpati_auth::FileAuthenticator;
-use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, OutboundTls, Plugin};
+use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
-use merpati_deliver::smtp::{Roots, TlsPolicy};
+use merpati_deliver::smtp::{Identity, Roots, TlsSettings};
 use merpati_deliver::{
     Destination, Routing, Surroundings, TransportTable, Transports, by_mx, stock as stock_transport,
 };
@@ -190,16 +190,21 @@ fn routing(
     resolver: HickoryResolver,
     errors: &Errors,
 ) -> Option<Routing> {
-    let around = surroundings(config, resolver);
+    let around = surroundings(config, resolver, errors);
     let mut transports = Transports::new();
     match by_mx(&around) {
         Ok(transport) => {
             transports.insert("mx".into(), transport);
         }
-        Err(error) => match &config.deliver.ca {
-            Some(ca) => drop(errors.report(&ca.place, error)),
-            None => tracing::error!(%error, "built-in roots cannot be used"),
-        },
+        Err(error) => {
+            let deliver = &config.deliver;
+            let identity = deliver.identity.iter().flat_map(|files| [&files.cert, &files.key]);
+            let files: Vec<_> = deliver.ca.iter().chain(identity).collect();
+            match files.iter().find(|file| file.value == error.path) {
+                Some(file) => drop(errors.report(&file.place, error)),
+                None => tracing::error!(%error, "built-in roots cannot be used"),
+            }
+        }
     }
     let mut rows = Vec::new();
     for (number, row) in config.transports.iter().enumerate() {
@@ -251,18 +256,24 @@ fn resolver(config: &RoleConfig, errors: &Errors) -> Option<HickoryResolver> {
     None
 }
 
-fn surroundings(config: &RoleConfig, resolver: HickoryResolver) -> Surroundings {
+fn surroundings(config: &RoleConfig, resolver: HickoryResolver, errors: &Errors) -> Surroundings {
     let deliver = &config.deliver;
     let roots = deliver.ca.as_ref().map_or(Roots::BuiltIn, |ca| Roots::File(ca.value.clone()));
     Surroundings {
         hostname: config.hostname.clone(),
         mx_port: deliver.port,
-        tls: match deliver.tls {
-            OutboundTls::None => TlsPolicy::Never,
-            OutboundTls::Opportunistic => TlsPolicy::Opportunistic,
-            OutboundTls::Required => TlsPolicy::Encrypt,
-            OutboundTls::Verified => TlsPolicy::Verify(roots),
+        tls: TlsSettings {
+            wanted: deliver.tls.and_then(|choice| crate::rules::wanted(choice, &[])),
+            destinations: crate::rules::tls(config, errors),
+            implicit: false,
+            roots,
+            identity: deliver.identity.as_ref().map(|files| Identity {
+                chain: files.cert.value.clone(),
+                key: files.key.value.clone(),
+            }),
         },
+        sts: None,
+        tls_results: None,
         source: deliver.source.clone(),
         recipients: deliver.recipients as usize,
         resolver: Arc::new(resolver),

@@ -77,6 +77,8 @@ fn write_files() -> TempDir {
         ("cert.pem", certificate.as_str()),
         ("key.pem", &certified.signing_key.serialize_pem()),
         ("clients.pem", &certificate),
+        ("client.pem", &certificate),
+        ("client.key", &certified.signing_key.serialize_pem()),
         ("roots.pem", &certificate),
         ("users", "# nobody\n"),
         ("recipients", "alice@example.org\n"),
@@ -127,8 +129,9 @@ fn what_is_commented_is_the_default() {
         assert_eq!(Spool { repeat_window, ..plain.spool }, full.spool);
         // Nor is its trust anchor.
         assert_eq!(plain.dns, Dns { trust_anchor: None, ..full.dns });
-        // The example's roots are but an example.
-        assert_eq!(plain.deliver, Deliver { ca: None, ..full.deliver });
+        // Policies decide by default, and the example's files are but examples.
+        let Deliver { tls, ca, identity, .. } = plain.deliver.clone();
+        assert_eq!(plain.deliver, Deliver { tls, ca, identity, ..full.deliver });
         let auth = example.role.kind.auth();
         let shown = |listen: &Listen| {
             let auth = Some(listen.auth.unwrap_or(auth));

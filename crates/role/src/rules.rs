@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use merpati_config::RoleConfig;
-use merpati_config::sections::{Deliver, Destination, Rate, Retry};
+use merpati_config::sections::{Deliver, Destination, OutboundTls, Rate, Retry};
 use merpati_deliver::runner::Rules;
-use merpati_plugin::options::Place;
+use merpati_deliver::smtp::Pin;
+use merpati_plugin::options::{Errors, Place};
 use merpati_queue::{Intervals, Limits, Schedule, SiteLimits};
+use merpati_route::security::Override;
 use merpati_route::{Pattern, PatternError, Table};
 
 /// What holds for every destination.
@@ -43,6 +45,39 @@ pub(crate) fn destinations(
         }
     }
     Table::new(rows)
+}
+
+/// What hosts of some destinations must have. Pins that are none are told to `errors`; patterns
+/// that are none are left out, and told of by [`destinations`].
+pub(crate) fn tls(config: &RoleConfig, errors: &Errors) -> Table<Override> {
+    let mut rows = Vec::new();
+    for destination in &config.destinations {
+        let Some(choice) = destination.tls else { continue };
+        let mut pins = Vec::new();
+        for pin in &destination.pins {
+            match pin.value.parse() {
+                Ok(parsed) => pins.push(parsed),
+                Err::<Pin, _>(error) => drop(errors.report(&pin.place, error)),
+            }
+        }
+        let Some(wanted) = wanted(choice, &pins) else { continue };
+        let patterns = destination.patterns.iter().filter_map(|at| at.value.parse().ok());
+        rows.extend(patterns.map(|pattern: Pattern| (pattern, wanted.clone())));
+    }
+    Table::new(rows)
+}
+
+/// What a choice means; `None` for pinned keys of which there are none.
+pub(crate) fn wanted(choice: OutboundTls, pins: &[Pin]) -> Option<Override> {
+    Some(match choice {
+        OutboundTls::None => Override::None,
+        OutboundTls::May => Override::May,
+        OutboundTls::Encrypt => Override::Encrypt,
+        OutboundTls::Dane => Override::Dane,
+        OutboundTls::Verify => Override::Verify,
+        OutboundTls::Pinned if pins.is_empty() => return None,
+        OutboundTls::Pinned => Override::Pinned(pins.iter().map(|pin| pin.0.clone()).collect()),
+    })
 }
 
 fn special(destination: &Destination, usual: &Rules) -> Rules {

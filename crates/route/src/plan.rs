@@ -41,6 +41,15 @@ pub struct Hop {
 }
 
 impl Hop {
+    /// Its name, or its first address where it has none.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.host {
+            Some(host) => host.as_ascii().to_owned(),
+            None => self.addresses.first().map_or_else(String::new, IpAddr::to_string),
+        }
+    }
+
     fn skips(&self) -> Option<&Failure> {
         self.security.as_ref()?.skips()
     }

@@ -63,7 +63,7 @@ trust_anchor = "root.key"
 
 [deliver]
 port = 2525
-tls = "required"
+tls = "encrypt"
 
 [[transport]]
 match = ["example.org", ".example.org"]
@@ -102,7 +102,7 @@ fn reads_a_whole_file() {
     assert_eq!(config.dns.dnssec, Dnssec::Off);
     let anchor = config.dns.trust_anchor.as_ref().unwrap();
     assert_eq!(anchor.value, Path::new("/etc/merpati/root.key"));
-    assert_eq!((config.deliver.port, config.deliver.tls), (2525, OutboundTls::Required));
+    assert_eq!((config.deliver.port, config.deliver.tls), (2525, Some(OutboundTls::Encrypt)));
     let [transport] = &config.transports[..] else { panic!("one transport") };
     assert_eq!(transport.kind.value, "lmtp");
     assert_eq!(transport.patterns[1].value, ".example.org");

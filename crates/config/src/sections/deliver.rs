@@ -1,33 +1,39 @@
 //! `[deliver]`: how mail goes out.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Reader};
-use std::path::PathBuf;
 
-/// What TLS is to outbound connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use super::Certificate;
+
+/// What hosts must have before they get mail, whatever they and the DNS say of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboundTls {
-    /// `none`: never.
+    /// `none`: no TLS, never.
     None,
-    /// `opportunistic`: if the peer offers it, whatever its certificate; in clear where it
-    /// fails (RFC 7435).
-    #[default]
-    Opportunistic,
-    /// `required`: no mail without it, whatever the certificate.
-    Required,
-    /// `verified`: no mail without it, and the certificate must be the host's.
-    Verified,
+    /// `may`: TLS if it can be had, with whomever; in the clear where it fails (RFC 7435).
+    May,
+    /// `encrypt`: TLS, with whomever.
+    Encrypt,
+    /// `dane`: DANE (RFC 7672).
+    Dane,
+    /// `verify`: a valid certificate for the host's name.
+    Verify,
+    /// `pinned`: one of certain keys.
+    Pinned,
 }
 
 impl FromOption for OutboundTls {
     fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
         found.choice(&[
             ("none", Self::None),
-            ("opportunistic", Self::Opportunistic),
-            ("required", Self::Required),
-            ("verified", Self::Verified),
+            ("may", Self::May),
+            ("encrypt", Self::Encrypt),
+            ("dane", Self::Dane),
+            ("verify", Self::Verify),
+            ("pinned", Self::Pinned),
         ])
     }
 }
@@ -49,10 +55,13 @@ pub struct Deliver {
     /// `source`: addresses to connect from, at most one of each family; default the system's
     /// choice.
     pub source: Vec<IpAddr>,
-    /// `tls = "none" | "opportunistic" | "required" | "verified"`, default opportunistic.
-    pub tls: OutboundTls,
+    /// `tls = "none" | "may" | "encrypt" | "dane" | "verify"`; by default DANE and MTA-STS
+    /// decide, and TLS is used if it can be had where neither says anything.
+    pub tls: Option<OutboundTls>,
     /// `ca`: a PEM file of roots that certificates may chain to; default the public ones.
     pub ca: Option<Located<PathBuf>>,
+    /// `certificate` and `key`: what is presented to servers that ask for it; default nothing.
+    pub identity: Option<Certificate>,
     /// `concurrency`: attempts at once, in all; default 200.
     pub concurrency: u32,
     /// `concurrency_per_site`: attempts at once at one site, at most; default 20.
@@ -104,8 +113,9 @@ impl Default for Deliver {
         Self {
             port: 25,
             source: Vec::new(),
-            tls: OutboundTls::default(),
+            tls: None,
             ca: None,
+            identity: None,
             concurrency: 200,
             concurrency_per_site: 20,
             recipients: 100,
@@ -155,6 +165,17 @@ impl Retry {
     }
 }
 
+fn identity(reader: &mut Reader<'_>) -> Option<Certificate> {
+    match (reader.optional("certificate"), reader.optional("key")) {
+        (Some(cert), Some(key)) => Some(Certificate { cert, key }),
+        (None, None) => None,
+        _ => {
+            reader.reject("key", "a certificate and its `key` go together");
+            None
+        }
+    }
+}
+
 impl Deliver {
     pub(crate) fn read(options: Option<Options>) -> Self {
         let default = Self::default();
@@ -168,11 +189,16 @@ impl Deliver {
         let dns = cause(["dns_first", "dns_most"], retry.dns());
         let greylisting = cause(["greylisting_first", "greylisting_most"], retry.greylisting());
         let over_quota = cause(["over_quota_first", "over_quota_most"], retry.over_quota());
+        let tls = reader.optional("tls");
+        if tls == Some(OutboundTls::Pinned) {
+            reader.reject("tls", "keys are those of a [[destination]], or of a transport");
+        }
         let read = Self {
             port: reader.ranged("port", 1..=u16::MAX, default.port),
             source: reader.or("source", default.source),
-            tls: reader.or("tls", default.tls),
+            tls,
             ca: reader.optional("ca"),
+            identity: identity(&mut reader),
             concurrency: reader.ranged("concurrency", 1..=100_000, default.concurrency),
             concurrency_per_site: reader.ranged(
                 "concurrency_per_site",

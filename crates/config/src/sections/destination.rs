@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use merpati_plugin::options::{Invalid, Located, OneOrMany, Options, Parsed};
 
+use super::OutboundTls;
+
 /// The longest time that a rate is stated for, in seconds: a week.
 const LONGEST: u64 = 7 * 86_400;
 
@@ -58,6 +60,10 @@ pub struct Destination {
     pub expire: Option<Duration>,
     /// `warn`: the age at which its sender is told of the delay.
     pub warn: Option<Duration>,
+    /// `tls`: what its hosts must have, as in `[deliver]`; also `"pinned"`.
+    pub tls: Option<OutboundTls>,
+    /// `pins`: the keys of `tls = "pinned"`, as the SHA-256 of public keys in hexadecimal digits.
+    pub pins: Vec<Located<String>>,
     /// `concurrency`: attempts at once at one site, at most.
     pub concurrency: Option<u32>,
     /// `messages`: to one site; default no bound.
@@ -88,6 +94,8 @@ impl Destination {
             retry_most: time("retry_most", &mut reader),
             expire: time("expire", &mut reader),
             warn: time("warn", &mut reader),
+            tls: reader.optional("tls"),
+            pins: reader.or("pins", Vec::new()),
             concurrency: reader.optional("concurrency"),
             messages,
             connections,
@@ -97,6 +105,9 @@ impl Destination {
             && first > most
         {
             reader.reject("retry_first", "the first interval is longer than `retry_most`");
+        }
+        if (read.tls == Some(OutboundTls::Pinned)) == read.pins.is_empty() {
+            reader.reject("pins", "tls = \"pinned\" and `pins` go together");
         }
         if read.concurrency == Some(0) {
             reader.reject("concurrency", "one at least");

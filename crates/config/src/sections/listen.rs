@@ -196,7 +196,7 @@ pub struct Tls {
 }
 
 /// `[[tls.certificate]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// `cert`: a PEM file, the server's own certificate first. Needed.
     pub cert: Located<PathBuf>,

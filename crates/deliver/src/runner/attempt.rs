@@ -206,7 +206,7 @@ fn cause(outcome: &DeliveryOutcome) -> Option<Cause> {
     let DeliveryResult::Deferred { status, class } = &outcome.result else { return None };
     Some(match class {
         _ if status.status == Status::MAILBOX_FULL => Cause::OverQuota,
-        DeferClass::Connection => Cause::Connection,
+        DeferClass::Connection | DeferClass::Security => Cause::Connection,
         DeferClass::Dns => Cause::Dns,
         DeferClass::Peer | DeferClass::Recipient => Cause::Greylisting,
         _ => Cause::Other,

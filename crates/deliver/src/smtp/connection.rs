@@ -9,16 +9,22 @@ use std::time::{Duration, Instant};
 
 use merpati_plugin::deliver::{AttemptNotes, MessageSource};
 use merpati_plugin::spool::SpoolError;
+use merpati_route::security::{
+    Failure, Handshake, Outcome as Judgement, RequireTls, Security, Verdict,
+};
+use merpati_route::tls_rpt::Fault;
 use merpati_sasl::client::Exchange;
 use merpati_session::client::{
     Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
 };
 use merpati_types::{Rejection, Reply, Secret};
 use merpati_wire::Capabilities;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::stream::{Endpoint, Stream, timed};
+use super::tls::{Tls, name_for};
 
 const READ_SIZE: usize = 8 * 1024;
 /// How long to listen to a server that takes nothing any more.
@@ -36,10 +42,12 @@ pub struct Credentials {
 /// How a connection is made.
 pub(crate) struct Dial<'a> {
     pub(crate) endpoint: &'a Endpoint,
-    /// The name the certificate is checked against, and the one logs and reports show.
+    /// Its name, or its address where it has none.
     pub(crate) host: &'a str,
     pub(crate) session: Arc<ClientConfig>,
-    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(crate) tls: &'a Tls,
+    /// What it must have; `None` for a second try that goes in the clear whatever it has.
+    pub(crate) security: Option<&'a Security>,
     /// Whether TLS begins with the first byte.
     pub(crate) implicit: bool,
     pub(crate) credentials: Option<&'a Credentials>,
@@ -54,6 +62,9 @@ pub(crate) enum DialError {
     /// The handshake failed: a try in the clear may help.
     #[error("TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
+    /// The host is not as secure as it must be.
+    #[error("{}", .0.failure.text)]
+    Insecure(Box<Insecure>),
     /// The session ended before mail could be sent.
     #[error("{0}")]
     Lost(#[from] Loss),
@@ -66,6 +77,17 @@ pub(crate) enum DialError {
     /// An outbound policy does not want it.
     #[error("{0}")]
     Stopped(Rejection),
+}
+
+/// How a host falls short of what it must have.
+#[derive(Debug)]
+pub(crate) struct Insecure {
+    /// What that means for the message.
+    pub(crate) failure: Failure,
+    /// What the domain may want to hear of.
+    pub(crate) faults: Vec<Fault>,
+    /// Whether it was judged by a certificate of an earlier session.
+    pub(crate) resumed: bool,
 }
 
 /// What became of a message.
@@ -86,6 +108,8 @@ pub(crate) struct Connection {
     client: Client,
     /// `host [address]:port`.
     pub(crate) peer: String,
+    /// What is wrong with its TLS and keeps nothing back.
+    pub(crate) faults: Vec<Fault>,
     pub(crate) used: u32,
     pub(crate) idle_since: Instant,
 }
@@ -94,9 +118,11 @@ impl Connection {
     /// Makes a stream that is connected ready for mail.
     pub(crate) async fn open(dial: Dial<'_>, mut stream: Stream) -> Result<Self, DialError> {
         let mut channel = Channel::Plain;
-        if let Some(config) = dial.tls.as_ref().filter(|_| dial.implicit) {
-            let name = server_name(&dial)?;
-            stream = stream.encrypt(Arc::clone(config), name).await.map_err(DialError::Tls)?;
+        let mut faults = Vec::new();
+        if dial.implicit
+            && let Some(security) = dial.security
+        {
+            (stream, faults) = encrypt(stream, &dial, security).await?;
             channel = Channel::Encrypted;
         }
         let client = Client::new(Instant::now(), Arc::clone(&dial.session), channel);
@@ -104,7 +130,7 @@ impl Connection {
             Endpoint::Tcp(_) => format!("{} {}", dial.host, dial.endpoint),
             Endpoint::Unix(_) => dial.endpoint.to_string(),
         };
-        let connection = Self { stream, client, peer, used: 0, idle_since: Instant::now() };
+        let connection = Self { stream, client, peer, faults, used: 0, idle_since: Instant::now() };
         connection.greet(&dial).await
     }
 
@@ -114,23 +140,24 @@ impl Connection {
             match self.client.poll_action() {
                 ClientAction::Write(bytes) => self.write(&bytes).await?,
                 ClientAction::StartTls => {
-                    let Some(config) = &dial.tls else { return Err(Loss::NoTls.into()) };
-                    let name = server_name(dial)?;
-                    let encrypted = self.stream.encrypt(Arc::clone(config), name).await;
-                    self.stream = encrypted.map_err(DialError::Tls)?;
+                    let Some(security) = dial.security else { return Err(Loss::NoTls.into()) };
+                    (self.stream, self.faults) = encrypt(self.stream, dial, security).await?;
                     self.client.handle_tls(Instant::now());
                 }
                 ClientAction::Event(Event::Ready(_)) if exchange.is_some() => return Ok(self),
-                ClientAction::Event(Event::Ready(offered)) => match dial.credentials {
-                    None => return Ok(self),
-                    Some(credentials) => {
-                        let mut chosen = self.choose(&offered, credentials)?;
-                        let initial = chosen.initial();
-                        let name = chosen.mechanism().name();
-                        self.client.authenticate(Instant::now(), name, initial);
-                        exchange = Some(chosen);
+                ClientAction::Event(Event::Ready(offered)) => {
+                    self.judge_hello(dial, &offered)?;
+                    match dial.credentials {
+                        None => return Ok(self),
+                        Some(credentials) => {
+                            let mut chosen = self.choose(&offered, credentials)?;
+                            let initial = chosen.initial();
+                            let name = chosen.mechanism().name();
+                            self.client.authenticate(Instant::now(), name, initial);
+                            exchange = Some(chosen);
+                        }
                     }
-                },
+                }
                 ClientAction::Event(Event::Challenge(challenge)) => {
                     let now = Instant::now();
                     match exchange.as_mut().map(|exchange| exchange.respond(&challenge)) {
@@ -141,12 +168,37 @@ impl Connection {
                 ClientAction::Event(Event::AuthRefused(reply)) => {
                     return Err(DialError::Auth(reply));
                 }
+                ClientAction::Event(Event::Lost { why: Loss::NoTls, .. }) => {
+                    if let Some(security) = dial.security {
+                        judge(security, &Handshake::NotOffered, false)?;
+                    }
+                    return Err(Loss::NoTls.into());
+                }
                 ClientAction::Event(Event::Lost { why, .. }) => return Err(why.into()),
                 ClientAction::Wait { until } => self.read(until).await?,
                 ClientAction::Close => return Err(Loss::Closed.into()),
                 ClientAction::Event(_) | ClientAction::NeedBody | ClientAction::Idle => {}
             }
         }
+    }
+
+    /// What the server's last hello means.
+    fn judge_hello(&mut self, dial: &Dial<'_>, offered: &Capabilities) -> Result<(), DialError> {
+        let Some(security) = dial.security else { return Ok(()) };
+        if !self.client.is_encrypted() {
+            self.faults = judge(security, &Handshake::NotOffered, false)?;
+        }
+        let offer = match offered.requiretls {
+            true => RequireTls::Offered,
+            false => RequireTls::NotOffered,
+        };
+        security.judge_hello(dial.host, offer).map_err(|failure| {
+            DialError::Insecure(Box::new(Insecure {
+                failure,
+                faults: std::mem::take(&mut self.faults),
+                resumed: false,
+            }))
+        })
     }
 
     /// Passwords only ever go over an encrypted channel.
@@ -324,9 +376,41 @@ impl Connection {
     }
 }
 
-fn server_name(dial: &Dial<'_>) -> Result<ServerName<'static>, DialError> {
-    let from_host = ServerName::try_from(dial.host.to_owned());
-    from_host.or_else(|_| match dial.endpoint {
+/// Performs a handshake; answers what is wrong with it and keeps nothing back.
+async fn encrypt(
+    stream: Stream,
+    dial: &Dial<'_>,
+    security: &Security,
+) -> Result<(Stream, Vec<Fault>), DialError> {
+    let name = server_name(dial, security)?;
+    let config = dial.tls.config(&security.need);
+    let stream = stream.encrypt(config, name).await.map_err(DialError::Tls)?;
+    let Some(connection) = stream.tls() else { return Err(Loss::NoTls.into()) };
+    let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+    let presented = Handshake::Done(dial.tls.presented(connection, security));
+    let faults = judge(security, &presented, resumed)?;
+    Ok((stream, faults))
+}
+
+/// What a handshake means for the message; answers what is wrong and keeps nothing back.
+fn judge(
+    security: &Security,
+    handshake: &Handshake,
+    resumed: bool,
+) -> Result<Vec<Fault>, DialError> {
+    let Verdict { outcome, reports } = security.judge(handshake);
+    match outcome {
+        Judgement::NextHost(failure) => {
+            let insecure = Insecure { failure, faults: reports, resumed };
+            Err(DialError::Insecure(Box::new(insecure)))
+        }
+        _ => Ok(reports),
+    }
+}
+
+fn server_name(dial: &Dial<'_>, security: &Security) -> Result<ServerName<'static>, DialError> {
+    let name = name_for(security, dial.host).into_owned();
+    ServerName::try_from(name).or_else(|_| match dial.endpoint {
         Endpoint::Tcp(address) => Ok(ServerName::IpAddress(address.ip().into())),
         Endpoint::Unix(_) => Err(Loss::NoTls.into()),
     })

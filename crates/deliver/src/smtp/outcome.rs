@@ -65,9 +65,17 @@ impl Tally {
         self.outcomes.fill(Some(outcome.clone()));
     }
 
-    /// Takes what went wrong with a host as a whole.
+    /// Takes what went wrong with a host as a whole. What may pass weighs more than what is final,
+    /// whoever it was said of: with that host the message may yet arrive.
     pub(super) fn note(&mut self, outcome: DeliveryOutcome) {
-        self.last = Some(outcome);
+        let is_final = matches!(outcome.result, DeliveryResult::Failed { .. });
+        let waits = matches!(
+            self.last.as_ref().map(|last| &last.result),
+            Some(DeliveryResult::Deferred { .. })
+        );
+        if !(is_final && waits) {
+            self.last = Some(outcome);
+        }
     }
 
     /// No other host may be tried.
@@ -136,6 +144,11 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
     };
     let (result, diagnostic) = match error {
         DialError::Stopped(why) => return DeliveryOutcome::refused(why, DeferClass::Local),
+        DialError::Insecure(insecure) => {
+            let rejection = insecure.failure.to_rejection();
+            let outcome = DeliveryOutcome::refused(&rejection, DeferClass::Security);
+            return DeliveryOutcome { remote: Some(host.to_owned()), ..outcome };
+        }
         DialError::Io(_) => {
             (transient(Status::NO_ANSWER, DeferClass::Connection), error.to_string())
         }

@@ -1,129 +1,150 @@
-//! Where a parcel's mail goes: what the DNS says, as a plan.
+//! Where a parcel's mail goes: a plan, as rounds of addresses.
 
 use std::sync::Arc;
 
-use merpati_plugin::ResolveError;
-use merpati_plugin::spool::Parcel;
-use merpati_route::{
-    AddressAnswer, Candidate, Mx, MxAnswer, NoRoute, Plan, addresses_in_order, mx_candidates,
-};
-use merpati_types::{Domain, Host};
+use bytes::BytesMut;
+use merpati_plugin::Job;
+use merpati_plugin::deliver::MessageSource;
+use merpati_route::security::{Asked, Failure, Need, Security, Source, last_word};
+use merpati_route::{Address, Mx, Plan};
+use merpati_session::client::Protocol;
+use merpati_types::{HeaderSection, Severity, Status};
 
-use super::pool::Key;
+use super::pool::{Key, Policy};
 use super::stream::Endpoint;
-use super::{Inner, Target};
+use super::survey::{Survey, Unroutable};
+use super::{Inner, Target, time_of_day};
 
 /// The most addresses that are tried for one message.
 const ADDRESSES: usize = 16;
 /// The most hosts that a site is named after.
 const NAMED: usize = 4;
+/// How much of a message is read for its header section.
+const HEADER_LIMIT: usize = HeaderSection::OCTET_LIMIT;
+
+/// What to try for one message.
+pub(super) struct Rounds {
+    /// Those of one round are as good as each other.
+    pub(super) rounds: Vec<Vec<Key>>,
+    /// Hosts that get nothing, and why.
+    pub(super) skipped: Vec<(String, Arc<Security>)>,
+    /// What follows if nobody else takes it: the best that can be hoped for of those who are not
+    /// tried.
+    pub(super) otherwise: Option<Failure>,
+    /// What it was made from; `None` for a socket.
+    pub(super) survey: Option<Survey>,
+}
 
 impl Inner {
-    /// What to try, in rounds: those of one round are as good as each other.
-    pub(super) async fn rounds(&self, parcel: &Parcel) -> Result<Vec<Vec<Key>>, NoRoute> {
-        let plan = match &self.config.target {
-            Target::Unix(path) => {
-                let endpoint = Endpoint::Unix(path.clone());
-                return Ok(vec![vec![Key { endpoint, host: "localhost".to_owned() }]]);
-            }
-            Target::Host(Host::Literal(address)) => Plan::literal(*address, self.config.port),
-            Target::Host(Host::Domain(domain)) => {
-                let why = "configured".to_owned();
-                let answer = self.addresses(domain).await;
-                let host = Candidate { host: domain.clone(), preference: None };
-                Plan::of(domain, [(host, answer, why)], self.config.port)?
-            }
-            Target::Mx => self.plan_mx(parcel).await?,
-        };
+    pub(super) async fn rounds(&self, job: &Job) -> Result<Rounds, Unroutable> {
+        let parcel = &job.parcel;
+        if let Target::Unix(path) = &self.config.target {
+            let endpoint = Endpoint::Unix(path.clone());
+            let policy = Policy(Arc::new(on_this_machine()));
+            let key = Key { endpoint, host: "localhost".to_owned(), policy };
+            let rounds = vec![vec![key]];
+            return Ok(Rounds { rounds, skipped: Vec::new(), otherwise: None, survey: None });
+        }
+        // A constant for one message, so that its attempts go through the hosts in one order.
+        let seed = parcel.id.message.as_u64();
+        let survey = self.survey(&parcel.next_hop, seed).await?;
+        let plan = self.secured(&survey, job).await;
         tracing::debug!(id = %parcel.id, %plan, "route");
         let mut left = ADDRESSES;
-        let round = |round: Vec<merpati_route::Address<'_>>| {
-            let keys: Vec<_> = round.iter().take(left).map(|at| key(at)).collect();
+        let round = |round: Vec<Address<'_>>| {
+            let keys: Vec<_> = round.iter().take(left).map(key).collect();
             left -= keys.len();
             keys
         };
-        Ok(plan.rounds().into_iter().map(round).collect())
+        let rounds = plan.rounds().into_iter().map(round).collect();
+        let skipped = plan
+            .hops
+            .iter()
+            .filter_map(|hop| Some((hop.name(), hop.security.clone()?)))
+            .filter(|(_, security)| security.skips().is_some())
+            .map(|(name, security)| (name, Arc::new(security)))
+            .collect();
+        let otherwise = otherwise(&plan);
+        Ok(Rounds { rounds, skipped, otherwise, survey: Some(survey) })
     }
 
-    /// The site that serves a parcel's domain: domains with the same exchangers share limits.
-    pub(super) async fn site(&self, parcel: &Parcel) -> Arc<str> {
-        let next_hop = parcel.next_hop.as_str();
-        match &self.config.target {
-            Target::Mx => {}
-            // A host that takes all mail is one site, whatever the domain.
-            Target::Host(host) => return host.to_string().into(),
-            Target::Unix(path) => return path.to_string_lossy().into(),
+    /// The plan for a message: with what its sender asks for.
+    async fn secured(&self, survey: &Survey, job: &Job) -> Plan {
+        let now = time_of_day();
+        // What LMTP brings is there, and goes no further.
+        let requires = job.parcel.info.message.envelope.requiretls;
+        if requires && self.config.protocol == Protocol::Smtp {
+            return survey.secured(Asked::RequireTls, now);
         }
-        let Ok(Host::Domain(domain)) = Host::parse(next_hop) else { return next_hop.into() };
-        match self.mx(&domain).await {
-            MxAnswer::Records(records) => site_of(records),
-            // It is its own host, or there is nobody: that concerns this domain alone.
-            _ => next_hop.into(),
+        let plan = survey.secured(Asked::Nothing, now);
+        let asks_for_much = plan
+            .hops
+            .iter()
+            .filter_map(|hop| hop.security.as_ref())
+            .any(|of| !matches!(of.need, Need::Clear | Need::Opportunistic));
+        // The header section is read only where it can make a difference.
+        if requires || !asks_for_much || !survey.is_open_to_less() {
+            return plan;
         }
-    }
-
-    async fn plan_mx(&self, parcel: &Parcel) -> Result<Plan, NoRoute> {
-        let domain = match Host::parse(parcel.next_hop.as_str()) {
-            Ok(Host::Domain(domain)) => domain,
-            Ok(Host::Literal(address)) => return Ok(Plan::literal(address, self.config.port)),
-            Err(_) => {
-                // Next hops are made from hosts; what cannot be read back was damaged.
-                let domain = Domain::parse("invalid").expect("it is a domain");
-                return Err(NoRoute::NoDomain(domain));
-            }
-        };
-        // A constant for one message, so that its attempts go through the hosts in one order.
-        let seed = parcel.id.message.as_u64();
-        let candidates = mx_candidates(&domain, self.mx(&domain).await, &self.own, seed)?;
-        let mut hosts = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            let why = match candidate.preference {
-                Some(preference) => format!("MX {preference} of {domain}"),
-                None => format!("{domain} has no MX"),
-            };
-            let answer = self.addresses(&candidate.host).await;
-            hosts.push((candidate, answer, why));
-        }
-        Plan::of(&domain, hosts, self.config.port)
-    }
-
-    async fn mx(&self, domain: &Domain) -> MxAnswer {
-        let _permit = self.lookups.acquire().await;
-        match self.resolver.mx(domain).await {
-            Ok(answer) => MxAnswer::Records(
-                answer
-                    .records
-                    .into_iter()
-                    .map(|mx| Mx { preference: mx.preference, host: mx.exchange })
-                    .collect(),
-            ),
-            Err(ResolveError::NullMx) => MxAnswer::Null,
-            Err(ResolveError::NoData(_)) => MxAnswer::NoRecords,
-            Err(ResolveError::NxDomain(_)) => MxAnswer::NoName,
-            Err(error) => MxAnswer::Temporary(error.to_string()),
-        }
-    }
-
-    async fn addresses(&self, host: &Domain) -> AddressAnswer {
-        let _permit = self.lookups.acquire().await;
-        match self.resolver.addresses(host).await {
-            Ok(answer) => AddressAnswer::Found(addresses_in_order(answer.records)),
-            Err(ResolveError::NoData(_) | ResolveError::NxDomain(_)) => AddressAnswer::None,
-            Err(error) => AddressAnswer::Temporary(error.to_string()),
+        let Some(header) = header_section(job.message.as_ref()).await else { return plan };
+        match Asked::of(&job.parcel.info.message.envelope, &header) {
+            Asked::NoTls => survey.secured(Asked::NoTls, now),
+            _ => plan,
         }
     }
 }
 
-fn key(at: &merpati_route::Address<'_>) -> Key {
-    let host = at.hop.host.as_ref().map(|host| host.as_ascii().to_owned());
+/// What nobody else's refusal may make final: a host that is left out may yet take the message.
+fn otherwise(plan: &Plan) -> Option<Failure> {
+    if plan.is_whole() {
+        return last_word(plan.skipped()).cloned();
+    }
+    let unknown = plan.left_out.iter().find(|host| host.unknown.is_some())?;
+    let text = format!("the addresses of {} are not known now", unknown.host);
+    let (severity, status) = (Severity::Transient, Status::DIRECTORY);
+    Some(Failure { severity, status, text })
+}
+
+async fn header_section(message: &dyn MessageSource) -> Option<HeaderSection> {
+    let mut reader = message.open().await.ok()?;
+    let mut bytes = BytesMut::new();
+    let mut searched = 0;
+    while bytes.len() <= HEADER_LIMIT {
+        match reader.next().await {
+            Ok(Some(piece)) => bytes.extend_from_slice(&piece),
+            Ok(None) => break,
+            Err(_) => return None,
+        }
+        if memchr::memmem::find(&bytes[searched..], b"\r\n\r\n").is_some() {
+            break;
+        }
+        searched = bytes.len().saturating_sub(3);
+    }
+    HeaderSection::read(&bytes.freeze()).ok()
+}
+
+fn on_this_machine() -> Security {
+    Security {
+        need: Need::Clear,
+        source: Source::Configured,
+        why: "a socket on this machine".to_owned(),
+        asked: Asked::Nothing,
+        trial: None,
+        faults: Vec::new(),
+    }
+}
+
+fn key(at: &Address<'_>) -> Key {
+    let security = at.hop.security.clone().unwrap_or_else(on_this_machine);
     Key {
         endpoint: Endpoint::Tcp((at.address, at.hop.port).into()),
-        host: host.unwrap_or_else(|| at.address.to_string()),
+        host: at.hop.name(),
+        policy: Policy(Arc::new(security)),
     }
 }
 
 /// The name of those who serve a domain together: the best hosts, in the order of their names.
-fn site_of(mut records: Vec<Mx>) -> Arc<str> {
+pub(super) fn site_of(mut records: Vec<Mx>) -> Arc<str> {
     let best = records.iter().map(|mx| mx.preference).min();
     records.retain(|mx| Some(mx.preference) == best);
     let mut names: Vec<_> =
@@ -136,6 +157,8 @@ fn site_of(mut records: Vec<Mx>) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use merpati_types::Domain;
+
     use super::*;
 
     #[test]

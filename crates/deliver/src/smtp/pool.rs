@@ -1,8 +1,11 @@
 //! Connections that wait for the next message to the same place.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use merpati_route::security::Security;
 
 use super::connection::Connection;
 use super::stream::Endpoint;
@@ -14,7 +17,7 @@ const POOL_LIMIT: usize = 200;
 /// The most messages over one connection, unless the server names fewer (RFC 9422).
 const USE_LIMIT: u32 = 1_000;
 
-/// Idle connections of one transport, which has one TLS policy and one identity.
+/// Idle connections of one transport, which has one identity.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<Key, Vec<Connection>>>,
@@ -24,8 +27,30 @@ pub(crate) struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) endpoint: Endpoint,
-    /// The name its certificate was checked against.
+    /// Its name.
     pub(crate) host: String,
+    /// What it had to present.
+    pub(crate) policy: Policy,
+}
+
+/// What a host needs to get a message. Two are the same if a connection that satisfies one
+/// satisfies the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy(pub(crate) Arc<Security>);
+
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.need == other.0.need && self.0.asked == other.0.asked
+    }
+}
+
+impl Eq for Policy {}
+
+impl Hash for Policy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.need.hash(state);
+        self.0.asked.hash(state);
+    }
 }
 
 impl Pool {

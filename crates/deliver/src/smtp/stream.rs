@@ -60,6 +60,16 @@ impl Stream {
         timed(CONNECT_LIMIT, connect).await
     }
 
+    /// The address that we have in it.
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        let tcp = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Unix(_) => return None,
+        };
+        Some(tcp.local_addr().ok()?.ip())
+    }
+
     /// What a handshake has established, if there was one.
     pub(crate) fn tls(&self) -> Option<&rustls::ClientConnection> {
         match self {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use merpati_plugin::deliver::{AttemptNotes, MessageSource};
+use merpati_plugin::deliver::{AttemptNotes, DeliveryResult, Handover, MessageSource};
 use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{BodyReader, Dnssec, OutboundChain, ResolveError, Resolver};
 use merpati_testkit::spool_contract::parcel;
+
+use merpati_route::security::Override;
 
 use super::*;
 use sink::{After, Script, Sink};
@@ -101,14 +103,16 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
     Became { outcomes, dots: count(&notes.dots), connections: count(&notes.connections) }
 }
 
-fn transport(sink: &Sink, protocol: Protocol, tls: TlsPolicy) -> Smtp {
+fn transport(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> Smtp {
     let config = SmtpConfig {
         name: "smtp".to_owned(),
         protocol,
         target: Target::Host(Host::Literal(sink.address.ip())),
         port: sink.address.port(),
         hello: "relay.test".to_owned(),
-        tls,
+        tls: TlsSettings { wanted: tls, ..TlsSettings::default() },
+        sts: None,
+        tls_results: None,
         credentials: None,
         own_names: Vec::new(),
         source: Vec::new(),
@@ -131,7 +135,7 @@ async fn lmtp_answers_for_each_recipient() {
         ..Script::default()
     })
     .await;
-    let transport = transport(&sink, Protocol::Lmtp, TlsPolicy::Never);
+    let transport = transport(&sink, Protocol::Lmtp, Some(Override::None));
     let became = deliver(&transport, &["1@x.test", "2@x.test", "3@x.test"], 1).await;
     let [one, two, three] = &became.outcomes[..] else { panic!("three") };
     assert_eq!(one.result, DeliveryResult::Delivered(Handover::Final));
@@ -145,9 +149,9 @@ async fn lmtp_answers_for_each_recipient() {
 #[tokio::test]
 async fn a_handshake_that_fails_is_followed_by_what_the_policy_says() {
     for (tls, expected) in [
-        (TlsPolicy::Opportunistic, None),
-        (TlsPolicy::Encrypt, Some(DeferClass::Connection)),
-        (TlsPolicy::Verify(Roots::BuiltIn), Some(DeferClass::Connection)),
+        (None, None),
+        (Some(Override::Encrypt), Some(DeferClass::Connection)),
+        (Some(Override::Verify), Some(DeferClass::Connection)),
     ] {
         let sink = Sink::start(Script { breaks_tls: true, ..Script::default() }).await;
         let transport = transport(&sink, Protocol::Smtp, tls.clone());
@@ -166,7 +170,7 @@ async fn a_handshake_that_fails_is_followed_by_what_the_policy_says() {
 #[tokio::test]
 async fn a_reply_that_never_came_is_told() {
     let sink = Sink::start(Script { after: After::Closes, ..Script::default() }).await;
-    let transport = transport(&sink, Protocol::Smtp, TlsPolicy::Never);
+    let transport = transport(&sink, Protocol::Smtp, Some(Override::None));
     let became = deliver(&transport, &["1@x.test"], 1).await;
     assert_eq!(became.dots, 1);
     let diagnostic = &became.outcomes[0].diagnostic;
@@ -179,7 +183,7 @@ async fn a_reply_that_never_came_is_told() {
 async fn a_refusal_in_the_middle_of_a_body_is_heard() {
     for (reply, fails) in [("552 5.3.4 too big", true), ("452 4.3.1 no room", false)] {
         let sink = Sink::start(Script { mid_body: Some(reply), ..Script::default() }).await;
-        let transport = transport(&sink, Protocol::Smtp, TlsPolicy::Never);
+        let transport = transport(&sink, Protocol::Smtp, Some(Override::None));
         let became = deliver(&transport, &["1@x.test"], 100).await;
         let outcome = &became.outcomes[0];
         assert_eq!(outcome.diagnostic, reply);

@@ -1,33 +1,57 @@
-//! TLS towards other servers: opportunistic, or verified.
+//! TLS towards other servers: what is configured, and what servers present.
+//!
+//! The handshake itself believes every certificate whose key the server holds. What a host must
+//! present is judged afterwards, by [`merpati_route::security`]: policies differ in what counts,
+//! and reports want to know what else was wrong.
 
+mod presented;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use merpati_plugin::PeerTls;
+use merpati_route::Table;
+use merpati_route::security::{Need, Override, Presented, Security};
+use merpati_route::tlsa::Tlsa;
+use merpati_types::Domain;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
     verify_tls13_signature,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+/// The most policies whose sessions are kept apart.
+const POLICIES: usize = 500;
+/// Sessions that may be resumed under such a policy: it is one host's.
+const SESSIONS: usize = 8;
+
 /// What a transport wants of TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TlsPolicy {
-    /// No TLS.
-    Never,
-    /// Encrypt where it is offered, to whoever answers; where the handshake fails, send in the
-    /// clear (RFC 7435).
-    #[default]
-    Opportunistic,
-    /// Encrypt, to whoever answers.
-    Encrypt,
-    /// Encrypt, to whoever has a certificate for the host's name from one of these roots.
-    Verify(Roots),
-    /// As [`Self::Verify`], with TLS from the first byte (RFC 8314).
-    Implicit(Roots),
+#[derive(Clone, Debug, Default)]
+pub struct TlsSettings {
+    /// What every host needs, whatever policies say; `None` leaves it to them.
+    pub wanted: Option<Override>,
+    /// The same for some destinations; the closest pattern counts.
+    pub destinations: Table<Override>,
+    /// TLS from the first byte (RFC 8314).
+    pub implicit: bool,
+    /// Whose certificates are believed, where names count.
+    pub roots: Roots,
+    /// What we present to servers that ask.
+    pub identity: Option<Identity>,
+}
+
+impl TlsSettings {
+    /// The same for every host.
+    #[must_use]
+    pub fn wanting(wanted: Override) -> Self {
+        Self { wanted: Some(wanted), ..Self::default() }
+    }
 }
 
 /// Whose certificates are believed.
@@ -40,29 +64,139 @@ pub enum Roots {
     File(PathBuf),
 }
 
-/// Roots that cannot be used.
+/// A certificate of ours with its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those that lead to its root.
+    pub chain: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// A public key that a server must have, as the hexadecimal SHA-256 of its
+/// `SubjectPublicKeyInfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin(pub Tlsa);
+
+/// The text is no pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a pin: the 64 hexadecimal digits of a public key's SHA-256 are expected")]
+pub struct PinError;
+
+impl FromStr for Pin {
+    type Err = PinError;
+
+    fn from_str(text: &str) -> Result<Self, PinError> {
+        let mut hash = [0; 32];
+        if text.len() != 64 || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+            return Err(PinError);
+        }
+        for (octet, place) in hash.iter_mut().zip((0..64).step_by(2)) {
+            *octet = u8::from_str_radix(&text[place..place + 2], 16).map_err(|_| PinError)?;
+        }
+        Ok(Self(Tlsa::pin(hash)))
+    }
+}
+
+/// A file of roots or of our identity that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
-pub struct RootsError {
+pub struct TlsError {
     /// Which file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
 }
 
-impl TlsPolicy {
-    /// The rustls configuration; `None` where there is no TLS.
-    pub(crate) fn client_config(&self) -> Result<Option<Arc<ClientConfig>>, RootsError> {
-        Ok(match self {
-            Self::Never => None,
-            Self::Opportunistic | Self::Encrypt => Some(unverified()),
-            Self::Verify(roots) | Self::Implicit(roots) => Some(verified(roots)?),
-        })
+/// Makes rustls configurations, and reads what servers present.
+pub(super) struct Tls {
+    roots: RootCertStore,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    configs: Mutex<Configs>,
+}
+
+/// Sessions are resumed only under the policy they began under: what was presented then would be
+/// judged by what is asked for now.
+struct Configs {
+    /// For hosts of which nothing is asked but TLS.
+    anyone: Arc<ClientConfig>,
+    /// For names: a session is resumed only under the name it began with.
+    named: Arc<ClientConfig>,
+    /// For keys.
+    keys: HashMap<Need, Arc<ClientConfig>>,
+}
+
+impl Tls {
+    /// # Errors
+    /// [`TlsError`], when a configured file cannot be used.
+    pub(super) fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match &settings.roots {
+            Roots::BuiltIn => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Roots::File(path) => add_file(&mut roots, path)?,
+        }
+        let identity = settings.identity.as_ref().map(load).transpose()?;
+        let configs = Configs {
+            anyone: config(identity.as_ref(), Resumption::default()),
+            named: config(identity.as_ref(), Resumption::default()),
+            keys: HashMap::new(),
+        };
+        let tls = Self { roots, identity, configs: Mutex::new(configs) };
+        Ok(tls)
+    }
+
+    /// The configuration for hosts of this need.
+    pub(super) fn config(&self, need: &Need) -> Arc<ClientConfig> {
+        let mut configs = self.configs();
+        match need {
+            Need::Dane { .. } | Need::Pinned { .. } => {
+                if let Some(config) = configs.keys.get(need) {
+                    return Arc::clone(config);
+                }
+                if configs.keys.len() >= POLICIES {
+                    configs.keys.clear();
+                }
+                let made = config(self.identity.as_ref(), Resumption::in_memory_sessions(SESSIONS));
+                configs.keys.insert(need.clone(), Arc::clone(&made));
+                made
+            }
+            Need::WebPki(_) => Arc::clone(&configs.named),
+            Need::Clear | Need::Opportunistic | Need::Encrypted | Need::SkipHost(_) => {
+                Arc::clone(&configs.anyone)
+            }
+        }
+    }
+
+    /// Resumes no session of this need that there was: its certificate may be out of date.
+    pub(super) fn forget(&self, need: &Need) {
+        let mut configs = self.configs();
+        match need {
+            Need::Dane { .. } | Need::Pinned { .. } => drop(configs.keys.remove(need)),
+            Need::WebPki(_) => {
+                configs.named = config(self.identity.as_ref(), Resumption::default());
+            }
+            Need::Clear | Need::Opportunistic | Need::Encrypted | Need::SkipHost(_) => {}
+        }
+    }
+
+    /// What a server has presented.
+    pub(super) fn presented(
+        &self,
+        connection: &rustls::ClientConnection,
+        security: &Security,
+    ) -> Presented {
+        let chain = connection.peer_certificates().unwrap_or_default();
+        presented::presented(chain, security, &self.roots.roots, UnixTime::now())
+    }
+
+    fn configs(&self) -> MutexGuard<'_, Configs> {
+        // The map is whole between statements, so a panic elsewhere leaves it usable.
+        self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What outbound policies are told of a connection.
-pub(crate) fn facts(connection: &rustls::ClientConnection, policy: &TlsPolicy) -> PeerTls {
+pub(super) fn facts(connection: &rustls::ClientConnection, need: &Need) -> PeerTls {
     let version = connection.protocol_version();
     let suite = connection.negotiated_cipher_suite();
     PeerTls {
@@ -70,39 +204,70 @@ pub(crate) fn facts(connection: &rustls::ClientConnection, policy: &TlsPolicy) -
         version: version.map_or_else(String::new, |v| format!("{v:?}").replace('_', ".")),
         cipher: suite
             .map_or_else(String::new, |s| format!("{:?}", s.suite()).replace("TLS13_", "TLS_")),
-        authenticated: matches!(policy, TlsPolicy::Verify(_) | TlsPolicy::Implicit(_)),
+        authenticated: matches!(need, Need::Dane { .. } | Need::WebPki(_) | Need::Pinned { .. }),
     }
 }
 
-fn verified(roots: &Roots) -> Result<Arc<ClientConfig>, RootsError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Roots::BuiltIn => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Roots::File(path) => add_file(&mut store, path)?,
+/// Which name to ask a host for in the handshake: a host's own, but for DANE the name of its
+/// records (RFC 7672 §8.1).
+pub(super) fn name_for<'a>(security: &'a Security, host: &'a str) -> std::borrow::Cow<'a, str> {
+    match &security.need {
+        Need::Dane { names, .. } => match names.first().and_then(merpati_types::Host::domain) {
+            Some(domain) => Domain::as_ascii(domain).into(),
+            None => host.into(),
+        },
+        _ => host.into(),
     }
-    let config = builder().with_root_certificates(store).with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
-fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), RootsError> {
-    let unusable = |reason: String| RootsError { path: path.to_owned(), reason };
-    let certificates =
-        CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+fn add_file(store: &mut RootCertStore, path: &Path) -> Result<(), TlsError> {
+    let unusable = |reason: String| TlsError { path: path.to_owned(), reason };
+    for certificate in read_certificates(path)? {
         store.add(certificate).map_err(|error| unusable(error.to_string()))?;
-    }
-    if store.is_empty() {
-        return Err(unusable("there is no certificate in it".to_owned()));
     }
     Ok(())
 }
 
-fn unverified() -> Arc<ClientConfig> {
-    let provider = aws_lc_rs::default_provider();
-    let verifier = Arc::new(AnyCertificate(provider.signature_verification_algorithms));
-    let config =
-        builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unusable = |reason: String| TlsError { path: path.to_owned(), reason };
+    let certificates =
+        CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
+    let read: Result<Vec<_>, _> = certificates.collect();
+    let read = read.map_err(|error| unusable(error.to_string()))?;
+    if read.is_empty() {
+        return Err(unusable("there is no certificate in it".to_owned()));
+    }
+    Ok(read)
+}
+
+fn load(
+    identity: &Identity,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let unusable = |path: &PathBuf, reason: String| TlsError { path: path.clone(), reason };
+    let chain = read_certificates(&identity.chain)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key)
+        .map_err(|error| unusable(&identity.key, error.to_string()))?;
+    builder()
+        .with_root_certificates(RootCertStore::empty())
+        .with_client_auth_cert(chain.clone(), key.clone_key())
+        .map_err(|error| unusable(&identity.chain, error.to_string()))?;
+    Ok((chain, key))
+}
+
+fn config(
+    identity: Option<&(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    resumption: Resumption,
+) -> Arc<ClientConfig> {
+    let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let verifier = Arc::new(AnyCertificate(algorithms));
+    let builder = builder().dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .expect("the two were tried together"),
+    };
+    config.resumption = resumption;
     Arc::new(config)
 }
 
@@ -113,9 +278,8 @@ fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
         .expect("the provider supports TLS 1.2 and 1.3")
 }
 
-/// Believes every certificate: against somebody who only listens, a stranger's key is as good as
-/// any, and mail that would have gone in the clear is not refused one (RFC 7435 §3). That the
-/// peer holds the key is checked all the same.
+/// Believes every certificate, since all are judged later: against somebody who only listens, a
+/// stranger's key is as good as any (RFC 7435 §3). That the peer holds the key is checked here.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 

@@ -1,5 +1,7 @@
 //! What the handshake means, once it has been tried.
 
+use std::fmt;
+
 use merpati_types::{Host, Severity, Status};
 
 use super::{Asked, Failure, Need, Security, Source, Trial};
@@ -111,7 +113,7 @@ impl Security {
     ///
     /// # Errors
     /// The failure, when the host must not have the message.
-    pub fn judge_hello(&self, host: &Host, offer: RequireTls) -> Result<(), Failure> {
+    pub fn judge_hello(&self, host: impl fmt::Display, offer: RequireTls) -> Result<(), Failure> {
         if self.asked != Asked::RequireTls || offer == RequireTls::Offered {
             return Ok(());
         }

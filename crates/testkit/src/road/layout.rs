@@ -219,7 +219,7 @@ impl Layout {
                  [auth]\nuse = \"file\"\nfile = \"users\"\n\n\
                  # Everything goes to the relay.\n\
                  [[transport]]\nmatch = \"*\"\n\
-                 smtp = {{ host = \"relay.sender.test\", port = {}, tls = \"verified\", ca = \"{}\" }}\n",
+                 smtp = {{ host = \"relay.sender.test\", port = {}, tls = \"verify\", ca = \"{}\" }}\n",
                 self.starttls,
                 self.tls,
                 self.relay.port(),

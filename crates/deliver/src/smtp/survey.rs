@@ -1,0 +1,279 @@
+//! What there is to know of a destination before anybody connects: hosts, addresses, and what
+//! asks for TLS. Looked up once an attempt; decided on as often as the question changes.
+
+use std::collections::HashMap;
+
+use merpati_plugin::spool::{NextHop, Parcel};
+use merpati_plugin::{Answer, Dnssec, ResolveError, TlsaRecord};
+use merpati_route::mta_sts::{Memory, Sts};
+use merpati_route::security::{Asked, Destination, MailHost, Override, Route, Security};
+use merpati_route::tlsa::{self, Dane, Tlsa, TlsaAnswer};
+use merpati_route::{
+    AddressAnswer, Candidate, DnsState, Followed, Mx, MxAnswer, NoRoute, Plan, addresses_in_order,
+    mx_candidates,
+};
+use merpati_types::{Domain, Host, Timestamp};
+
+use super::{Inner, Target};
+
+/// A destination as it was found.
+pub(super) struct Survey {
+    /// Whose policies count.
+    pub(super) domain: Host,
+    expanded: Option<Domain>,
+    route: Route,
+    sts: Memory,
+    wanted: Option<Override>,
+    plan: Plan,
+    hosts: HashMap<Domain, Known>,
+}
+
+/// What is known of a host besides its addresses.
+struct Known {
+    addresses: DnsState,
+    dane: Dane,
+    base: Option<Domain>,
+}
+
+impl Survey {
+    /// The plan, with what each host needs to get a message that asks for this.
+    pub(super) fn secured(&self, asked: Asked, now: Timestamp) -> Plan {
+        let destination = Destination {
+            domain: &self.domain,
+            expanded: self.expanded.as_ref(),
+            route: self.route,
+            sts: self.sts(now),
+            wanted: self.wanted.as_ref(),
+            asked,
+        };
+        self.plan.clone().secure(|hop| {
+            let known = hop.host.as_ref().and_then(|host| self.hosts.get(host));
+            let host = match &hop.host {
+                Some(domain) => Host::Domain(domain.clone()),
+                None => Host::Literal(hop.addresses[0]),
+            };
+            let host = MailHost {
+                host: &host,
+                addresses: known.map_or(DnsState::Insecure, |known| known.addresses),
+                dane: known.map_or(&Dane::NotSecure, |known| &known.dane),
+                base: known.and_then(|known| known.base.as_ref()),
+            };
+            Security::decide(&destination, &host)
+        })
+    }
+
+    /// What MTA-STS says.
+    pub(super) fn sts(&self, now: Timestamp) -> Sts<'_> {
+        self.sts.state(now)
+    }
+
+    /// Whether the sender may ask for less than policies do.
+    pub(super) fn is_open_to_less(&self) -> bool {
+        self.wanted.is_none()
+    }
+}
+
+impl Inner {
+    /// Looks up where mail to `next_hop` goes; `seed` decides the order of equal hosts.
+    pub(super) async fn survey(&self, next_hop: &NextHop, seed: u64) -> Result<Survey, Unroutable> {
+        match &self.config.target {
+            Target::Host(host) => self.survey_host(host.clone()).await,
+            // A socket is on this machine; who asks has no plan for it.
+            Target::Unix(_) => Err(NoRoute::NoDomain(invalid()).into()),
+            Target::Mx => match Host::parse(next_hop.as_str()) {
+                Ok(Host::Domain(domain)) => self.survey_mx(domain, seed).await,
+                Ok(literal) => self.survey_host(literal).await,
+                // Next hops are made from hosts; what cannot be read back was damaged.
+                Err(_) => Err(NoRoute::NoDomain(invalid()).into()),
+            },
+        }
+    }
+
+    async fn survey_host(&self, host: Host) -> Result<Survey, Unroutable> {
+        let (plan, hosts) = match &host {
+            Host::Literal(address) => (Plan::literal(*address, self.config.port), HashMap::new()),
+            Host::Domain(domain) => {
+                let candidate = Candidate { host: domain.clone(), preference: None };
+                let candidates = vec![(candidate, "configured".to_owned())];
+                self.survey_addresses(domain, candidates).await?
+            }
+        };
+        let wanted = self.wanted(&host);
+        let route = Route::Direct;
+        let sts = Memory::default();
+        Ok(Survey { domain: host, expanded: None, route, sts, wanted, plan, hosts })
+    }
+
+    async fn survey_mx(&self, domain: Domain, seed: u64) -> Result<Survey, Unroutable> {
+        let (answer, state, expanded) = self.mx(&domain).await?;
+        let has_mx = matches!(answer, MxAnswer::Records(_));
+        let candidates = mx_candidates(&domain, answer, &self.own, seed)?;
+        let why = |candidate: Candidate| {
+            let why = match candidate.preference {
+                Some(preference) => format!("MX {preference} of {domain}"),
+                None => format!("{domain} has no MX"),
+            };
+            (candidate, why)
+        };
+        let candidates = candidates.into_iter().map(why).collect();
+        let (plan, hosts) = self.survey_addresses(&domain, candidates).await?;
+        let sts = match &self.config.sts {
+            Some(policies) => policies.policy(&domain).await,
+            None => Memory::default(),
+        };
+        let domain = Host::Domain(domain);
+        let wanted = self.wanted(&domain);
+        let route = if has_mx { Route::Mx(state) } else { Route::Direct };
+        Ok(Survey { domain, expanded, route, sts, wanted, plan, hosts })
+    }
+
+    async fn survey_addresses(
+        &self,
+        domain: &Domain,
+        candidates: Vec<(Candidate, String)>,
+    ) -> Result<(Plan, HashMap<Domain, Known>), Unroutable> {
+        let mut found = Vec::with_capacity(candidates.len());
+        let mut hosts = HashMap::new();
+        let mut bogus = false;
+        for (candidate, why) in candidates {
+            let answer = self.addresses(&candidate.host).await;
+            bogus |= matches!(answer, Err(ResolveError::Bogus(_)));
+            let answer = match answer {
+                Ok(answer) => {
+                    let known = self.known(&candidate.host, &answer).await;
+                    hosts.insert(candidate.host.clone(), known);
+                    AddressAnswer::Found(addresses_in_order(answer.records))
+                }
+                Err(ResolveError::NoData(_) | ResolveError::NxDomain(_)) => AddressAnswer::None,
+                Err(error) => AddressAnswer::Temporary(error.to_string()),
+            };
+            found.push((candidate, answer, why));
+        }
+        match Plan::of(domain, found, self.config.port) {
+            Ok(plan) => Ok((plan, hosts)),
+            Err(why) => Err(Unroutable { why, bogus }),
+        }
+    }
+
+    /// What DANE says of a host with these addresses.
+    async fn known(&self, host: &Domain, answer: &Answer<std::net::IpAddr>) -> Known {
+        let addresses = state(answer.dnssec);
+        // RFC 7672 §2.2.2: an unsigned end of a signed alias says nothing against the alias.
+        let signed = addresses == DnsState::Secure
+            || answer.alias.as_ref().is_some_and(|alias| alias.first == Dnssec::Secure);
+        if !signed {
+            return Known { addresses, dane: Dane::NotSecure, base: None };
+        }
+        let followed = Followed { name: answer.canonical(host).clone(), state: addresses };
+        let mut dane = Dane::NoRecords;
+        for base in tlsa::bases(host, &followed) {
+            let Some(name) = tlsa::record_name(&base, self.config.port) else { continue };
+            dane = self.tlsa(&name).await.into();
+            if !matches!(dane, Dane::NoRecords | Dane::NotSecure) {
+                return Known { addresses, dane, base: Some(base) };
+            }
+        }
+        Known { addresses, dane, base: None }
+    }
+
+    async fn tlsa(&self, name: &Domain) -> TlsaAnswer {
+        let _permit = self.lookups.acquire().await;
+        match self.resolver.tlsa(name).await {
+            Ok(answer) if answer.dnssec == Dnssec::Secure => {
+                let read = |record: &TlsaRecord| {
+                    Tlsa::new(record.usage, record.selector, record.matching, &record.data)
+                };
+                TlsaAnswer::Secure(answer.records.iter().map(read).collect())
+            }
+            Ok(_) => TlsaAnswer::Insecure,
+            Err(ResolveError::NoData(_) | ResolveError::NxDomain(_)) => TlsaAnswer::None,
+            // RFC 7672 §2.1.2: who can forge an answer can also make one fail.
+            Err(error) => TlsaAnswer::Bogus(error.to_string()),
+        }
+    }
+
+    /// The exchangers, how far they can be trusted, and what the domain is a signed alias for.
+    async fn mx(
+        &self,
+        domain: &Domain,
+    ) -> Result<(MxAnswer, DnsState, Option<Domain>), Unroutable> {
+        let _permit = self.lookups.acquire().await;
+        let answer = match self.resolver.mx(domain).await {
+            Ok(answer) => {
+                let dnssec = state(answer.dnssec);
+                let alias = answer.alias.filter(|_| dnssec == DnsState::Secure);
+                let record = |mx: merpati_plugin::MxRecord| Mx {
+                    preference: mx.preference,
+                    host: mx.exchange,
+                };
+                let records = answer.records.into_iter().map(record).collect();
+                let expanded = alias.map(|alias| alias.canonical);
+                return Ok((MxAnswer::Records(records), dnssec, expanded));
+            }
+            Err(ResolveError::NullMx) => MxAnswer::Null,
+            Err(ResolveError::NoData(_)) => MxAnswer::NoRecords,
+            Err(ResolveError::NxDomain(_)) => MxAnswer::NoName,
+            Err(error) => {
+                let bogus = matches!(error, ResolveError::Bogus(_));
+                let reason = error.to_string();
+                let why = NoRoute::Temporary { domain: domain.clone(), reason };
+                return Err(Unroutable { why, bogus });
+            }
+        };
+        Ok((answer, DnsState::Insecure, None))
+    }
+
+    async fn addresses(&self, host: &Domain) -> merpati_plugin::Lookup<std::net::IpAddr> {
+        let _permit = self.lookups.acquire().await;
+        self.resolver.addresses(host).await
+    }
+
+    /// What is configured for a destination.
+    fn wanted(&self, domain: &Host) -> Option<Override> {
+        let tls = &self.config.tls;
+        let row = tls.destinations.find(domain).map(|(_, wanted)| wanted);
+        row.or(tls.wanted.as_ref()).cloned()
+    }
+
+    /// The site that serves a parcel's domain: domains with the same exchangers share limits.
+    pub(super) async fn site(&self, parcel: &Parcel) -> std::sync::Arc<str> {
+        let next_hop = parcel.next_hop.as_str();
+        match &self.config.target {
+            Target::Mx => {}
+            // A host that takes all mail is one site, whatever the domain.
+            Target::Host(host) => return host.to_string().into(),
+            Target::Unix(path) => return path.to_string_lossy().into(),
+        }
+        let Ok(Host::Domain(domain)) = Host::parse(next_hop) else { return next_hop.into() };
+        match self.mx(&domain).await {
+            Ok((MxAnswer::Records(records), ..)) => super::plan::site_of(records),
+            // It is its own host, or there is nobody: that concerns this domain alone.
+            _ => next_hop.into(),
+        }
+    }
+}
+
+/// Why there is nobody to try.
+#[derive(Debug)]
+pub(super) struct Unroutable {
+    pub(super) why: NoRoute,
+    /// Whether signatures in the DNS that do not hold are to blame.
+    pub(super) bogus: bool,
+}
+
+impl From<NoRoute> for Unroutable {
+    fn from(why: NoRoute) -> Self {
+        Self { why, bogus: false }
+    }
+}
+
+fn state(dnssec: Dnssec) -> DnsState {
+    match dnssec {
+        Dnssec::Secure => DnsState::Secure,
+        Dnssec::Insecure => DnsState::Insecure,
+    }
+}
+
+fn invalid() -> Domain {
+    Domain::parse("invalid").expect("it is a domain")
+}

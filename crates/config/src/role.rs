@@ -6,7 +6,8 @@ use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
 use crate::sections::{
-    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Tls, Transport,
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Table, Tls,
+    Transport,
 };
 
 /// The configuration of a role.
@@ -28,6 +29,8 @@ pub struct RoleConfig {
     pub listeners: Vec<Listen>,
     /// `[limits]`
     pub limits: Limits,
+    /// `[[table]]`: where other sections can look something up.
+    pub tables: Vec<Table>,
     /// `[[policy]]`: the chain, in order.
     pub policies: Vec<Plugin>,
     /// `[[outbound]]`: who has a say in deliveries, in order.
@@ -71,6 +74,7 @@ impl RoleConfig {
             admin: Admin::read(reader.table("admin"), &state_dir.value),
             listeners: listen.iter().filter_map(|o| Listen::read(o, &tls).ok()).collect(),
             limits: Limits::read(reader.table("limits")),
+            tables: plugged(reader.tables("table"), Table::read),
             policies: plugged(reader.tables("policy"), Plugin::read),
             outbound: plugged(reader.tables("outbound"), Plugin::read),
             auth: reader.table("auth").and_then(|auth| Plugin::read(auth).ok()),

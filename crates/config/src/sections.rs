@@ -15,7 +15,7 @@ pub use deliver::{Deliver, OutboundTls, Retry};
 pub use destination::{Destination, Rate, RateError};
 pub use limits::Limits;
 pub use listen::{AuthRule, Certificate, Listen, ListenTls, OfferRule, Protocol, Tls};
-pub use plugins::{Plugin, Transport};
+pub use plugins::{Plugin, Table, Transport};
 pub use process::{Admin, AdminTcp, Log, LogFormat};
 pub use report::Report;
 pub use stores::{Dns, Dnssec, Spool};

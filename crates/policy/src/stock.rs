@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use merpati_plugin::options::{Invalid, Options};
-use merpati_plugin::{OutboundPolicy, PolicyFactory};
+use merpati_plugin::{OutboundPolicy, PolicyFactory, Tables};
 use merpati_types::{Domain, Timestamp};
 
 use crate::fixups::Fixups;
@@ -119,6 +119,8 @@ pub struct Environment {
     pub seed: u64,
     /// How much is queued; connected once the queue is open.
     pub usage: Usage,
+    /// The tables that options may name.
+    pub tables: Tables,
 }
 
 impl Environment {
@@ -127,7 +129,8 @@ impl Environment {
     pub fn new(hostname: Domain) -> Self {
         // Every `RandomState` of a process differs, and its first comes from the system.
         let seed = RandomState::new().hash_one(0_u8);
-        Self { hostname, now: system_time, seed, usage: Usage::default() }
+        let (usage, tables) = (Usage::default(), Tables::default());
+        Self { hostname, now: system_time, seed, usage, tables }
     }
 }
 

@@ -58,7 +58,8 @@ pub(crate) struct Composed {
 pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let config = RoleConfig::read(file.options());
     let errors = file.errors();
-    let environment = Environment::new(config.hostname.clone());
+    let tables = crate::tables::tables(role, &config, errors);
+    let environment = Environment { tables, ..Environment::new(config.hostname.clone()) };
     let chain = policies(role, &config, &environment, errors);
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);

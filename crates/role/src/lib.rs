@@ -11,6 +11,7 @@ mod reports;
 mod role;
 mod rules;
 mod serve;
+mod tables;
 
 pub use kind::Kind;
 pub use role::Role;

@@ -5,18 +5,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use merpati_plugin::options::{Invalid, Options};
-use merpati_plugin::{Deliverer, Observer, OutboundPolicy, PolicyFactory};
+use merpati_plugin::{Deliverer, Observer, OutboundPolicy, PolicyFactory, Table};
 
 use crate::cli;
 use crate::kind::Kind;
 
 pub(crate) type MakePolicy = Box<dyn Fn(&Options) -> Result<Arc<dyn PolicyFactory>, Invalid>>;
 pub(crate) type MakeOutbound = Box<dyn Fn(&Options) -> Result<Arc<dyn OutboundPolicy>, Invalid>>;
+pub(crate) type MakeTable = Box<dyn Fn(&Options) -> Result<Arc<dyn Table>, Invalid>>;
 pub(crate) type MakeTransport = Box<dyn Fn(&Options) -> Result<Arc<dyn Deliverer>, Invalid>>;
 
 /// A server in the making: a role, and the plugins of your own that its configuration may name.
 pub struct Role {
     pub(crate) kind: Kind,
+    pub(crate) tables: BTreeMap<String, MakeTable>,
     pub(crate) policies: BTreeMap<String, MakePolicy>,
     pub(crate) outbound: BTreeMap<String, MakeOutbound>,
     pub(crate) transports: BTreeMap<String, MakeTransport>,
@@ -45,11 +47,25 @@ impl Role {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
+            tables: BTreeMap::new(),
             policies: BTreeMap::new(),
             outbound: BTreeMap::new(),
             transports: BTreeMap::new(),
             observers: Vec::new(),
         }
+    }
+
+    /// Lets a `[[table]]` of this kind mean this. A stock kind of the same name is replaced.
+    #[must_use]
+    pub fn table<T, M>(mut self, kind: &str, make: M) -> Self
+    where
+        T: Table + 'static,
+        M: Fn(&Options) -> Result<T, Invalid> + 'static,
+    {
+        let make =
+            move |options: &Options| make(options).map(|table| Arc::new(table) as Arc<dyn Table>);
+        self.tables.insert(kind.to_owned(), Box::new(make));
+        self
     }
 
     /// Lets `[[policy]] use = "name"` mean this. A stock policy of the same name is replaced.

@@ -1,4 +1,4 @@
-//! `[[policy]]`, `[auth]`, `[[transport]]`: what is plugged in. Their own options stay as they
+//! `[[policy]]`, `[auth]`, `[[transport]]`, `[[table]]`: what is plugged in. Their own options stay as they
 //! are, for their owners to read.
 
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Transport {
         let mut reader = common.reader();
         let patterns = reader.required::<OneOrMany<_>>("match");
         let name = reader.optional("name");
-        let kind = only(&own);
+        let kind = only(&own, "transport", "lmtp");
         reader.finish()?;
         let (kind, options) = kind?;
         Ok(Self { patterns: patterns?.0, name, kind, options })
@@ -75,14 +75,57 @@ impl Transport {
     }
 }
 
-/// The one key of a table, and the table it names.
-fn only(options: &Options) -> Result<(Located<String>, Options), Invalid> {
+/// `[[table]]`: where something can be looked up.
+///
+/// ```toml
+/// [[table]]
+/// name = "routes"
+/// file = { path = "/etc/merpati-relay/routes" }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// `name`: what other sections call it by. Needed.
+    pub name: Located<String>,
+    /// `cache`: how answers are remembered; default not at all.
+    pub cache: Option<Options>,
+    /// The one other key: the kind of table.
+    pub kind: Located<String>,
+    /// What it names: the table's own options.
+    pub options: Options,
+}
+
+impl Table {
+    pub(crate) fn read(options: Options) -> Result<Self, Invalid> {
+        let (common, own) = options.split(&["name", "cache"]);
+        let mut reader = common.reader();
+        let name = reader.required("name");
+        let cache = reader.table("cache");
+        let kind = only(&own, "table", "file");
+        reader.finish()?;
+        let (kind, options) = kind?;
+        Ok(Self { name: name?, cache, kind, options })
+    }
+
+    /// Records that there is no table of this kind.
+    pub fn unknown(&self, known: &[&str]) -> Invalid {
+        self.options.errors().report_unknown(&self.kind.place, &self.kind.value, known)
+    }
+}
+
+/// The one key of a table that is a `what`, and the options it names.
+fn only(
+    options: &Options,
+    what: &str,
+    example: &str,
+) -> Result<(Located<String>, Options), Invalid> {
     let mut keys = options.keys();
     let Some(key) = keys.next() else {
-        return Err(options.reject("the kind of transport is missing: lmtp = { … } and the like"));
+        let message =
+            format_args!("the kind of {what} is missing: {example} = {{ … }} and the like");
+        return Err(options.reject(message));
     };
     for other in keys {
-        let message = format_args!("this transport is `{}` already", key.value);
+        let message = format_args!("this {what} is `{}` already", key.value);
         options.errors().report(&other.place, message);
     }
     let own = options.reader().table(key.value).ok_or(Invalid)?;

@@ -1,5 +1,6 @@
 //! The operator's tool.
 
+mod explain;
 mod health;
 mod interrupt;
 mod load;
@@ -43,6 +44,8 @@ struct ServerArgs {
 enum Command {
     /// Shows the queue and changes it
     Queue(queue::QueueArgs),
+    /// Says what the server would do, and why
+    Explain(explain::ExplainArgs),
     /// Sends or takes mail in bulk, to measure servers with
     Load(load::LoadArgs),
     /// Says how the server is; exit 1 unless it takes mail and is well
@@ -57,6 +60,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Queue(args) => cli.server.client().and_then(|client| queue::run(args, &client)),
+        Command::Explain(args) => {
+            cli.server.client().and_then(|client| explain::run(args, &client))
+        }
         Command::Load(args) => load::run(args),
         Command::Health(args) => cli.server.client().and_then(|client| health::run(args, &client)),
         Command::Spool(args) => spool::run(args),

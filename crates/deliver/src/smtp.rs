@@ -2,6 +2,7 @@
 
 mod connection;
 mod dial;
+mod explain;
 mod outcome;
 mod plan;
 mod pool;
@@ -20,7 +21,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use merpati_plugin::deliver::{DeferClass, DeliveryOutcome};
 use merpati_plugin::spool::Parcel;
-use merpati_plugin::{Deliverer, Job, Resolver, StsPolicies, TlsResults, async_trait};
+use merpati_plugin::{
+    Deliverer, ExplainHow, Finding, Job, Resolver, StsPolicies, TlsResults, async_trait,
+};
 use merpati_route::OwnNames;
 use merpati_session::client::{ClientConfig, Protocol, Tls as Wanted};
 use merpati_types::{Domain, Host, Timestamp};
@@ -151,6 +154,10 @@ impl Deliverer for Smtp {
 
     async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
         Ok(self.0.site(parcel).await)
+    }
+
+    async fn explain(&self, parcel: &Parcel, how: ExplainHow) -> Vec<Finding> {
+        self.0.explain(parcel, how).await
     }
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {

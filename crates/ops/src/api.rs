@@ -21,6 +21,7 @@
 
 use std::collections::BTreeMap;
 
+use merpati_plugin::Finding;
 use merpati_plugin::spool::{DeliverBy, Listed, MessageInfo, Parcel, ParcelState, Stats};
 use merpati_types::ByMode;
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,51 @@ pub struct ListPage {
     pub parcels: Vec<ParcelView>,
     /// Where the next page begins, if there may be one.
     pub cursor: Option<String>,
+}
+
+/// What `POST /v1/explain/rcpt` is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The recipient.
+    pub address: String,
+    /// Who the message would be from; nobody if left out.
+    #[serde(default)]
+    pub sender: Option<String>,
+    /// Whether the sender would ask for REQUIRETLS.
+    #[serde(default)]
+    pub requiretls: bool,
+    /// Whether hosts are connected to.
+    #[serde(default)]
+    pub dial: bool,
+}
+
+/// A step of a decision, or a fact that it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingView {
+    /// What it is about.
+    pub key: String,
+    /// What was found.
+    pub value: String,
+    /// Why it is so; empty where that goes without saying.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// What it rests on, or what follows from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<FindingView>,
+}
+
+impl FindingView {
+    /// The view of a finding.
+    #[must_use]
+    pub fn of(found: &Finding) -> Self {
+        Self {
+            key: found.key.to_owned(),
+            value: found.value.clone(),
+            why: found.why.clone(),
+            below: found.below.iter().map(Self::of).collect(),
+        }
+    }
 }
 
 /// A message and those of its recipients with one next hop.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use merpati_types::{EnhancedStatus, Rejection};
 
 use crate::body::BodyReader;
+use crate::explain::Finding;
 use crate::outbound::OutboundChain;
 use crate::spool::{Parcel, SpoolError};
 
@@ -106,6 +107,16 @@ pub struct Job {
     pub outbound: OutboundChain,
 }
 
+/// How far an explanation goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExplainHow {
+    /// What can be looked up.
+    #[default]
+    LookUp,
+    /// Also what hosts show when they are connected to.
+    Dial,
+}
+
 /// A transport. One object per configured transport, shared by all attempts.
 #[async_trait]
 pub trait Deliverer: Send + Sync {
@@ -116,6 +127,12 @@ pub trait Deliverer: Send + Sync {
     /// attempt and cheap; the default is the next hop's name.
     async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
         Ok(parcel.next_hop.as_str().into())
+    }
+
+    /// Where the parcel would go, and on what terms; nothing is sent. The default has nothing to
+    /// tell. Bounded in time.
+    async fn explain(&self, _parcel: &Parcel, _how: ExplainHow) -> Vec<Finding> {
+        Vec::new()
     }
 
     /// Tries every recipient of the parcel once. The outcomes are in the order of

@@ -1,5 +1,6 @@
 //! How much in how much time.
 
+use std::fmt;
 use std::time::Duration;
 
 use merpati_types::Timestamp;
@@ -12,6 +13,13 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 pub struct Rate {
     count: u32,
     per: Duration,
+}
+
+/// `100/3600s`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}s", self.count, self.per.as_secs_f64())
+    }
 }
 
 impl Rate {

@@ -5,6 +5,7 @@ mod cli;
 mod compose;
 #[cfg(test)]
 mod examples;
+mod explain;
 mod kind;
 mod reload;
 mod reports;

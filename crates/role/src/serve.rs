@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::alarm;
 use crate::cli::{self, Fatal};
 use crate::compose::{Composed, within};
+use crate::explain::ExplainRecipient;
 use crate::reload::Reloadable;
 use crate::role::Role;
 
@@ -100,6 +101,7 @@ async fn run(
     let usage = Arc::new(ArcSwap::from_pointee(composed.usage.clone()));
     let Composed { config, routing, resolver, .. } = composed;
     let resolver = watched(resolver);
+    let routing = Arc::new(ArcSwap::from_pointee(routing));
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
     let readiness = Readiness::default();
     let gate = Gate::new(ConnectionLimits {
@@ -113,11 +115,10 @@ async fn run(
         spool: Arc::clone(&spool),
         shedding: shedding(&gate, config.limits.connections, &usage),
         dnssec: dnssec(&resolver),
-        commands: Vec::new(),
+        commands: vec![("explain/rcpt".to_owned(), explain(&config, &routing, &spool))],
     };
     let vitals = Vitals::of(&settings);
     let admin = start_admin(&config.admin, settings).await?;
-    let routing = Arc::new(ArcSwap::from_pointee(routing));
     let server = Server::new(gate);
     listen(&server, &config, sockets, &services)?;
     let (stop, stopped) = watch::channel(false);
@@ -197,6 +198,20 @@ fn runner_parts(
         hostname: config.hostname.as_ascii().to_owned(),
         now: system_time,
     }
+}
+
+fn explain(
+    config: &RoleConfig,
+    routing: &Arc<ArcSwap<merpati_deliver::Routing>>,
+    spool: &Arc<dyn Spool>,
+) -> Arc<dyn merpati_ops::Command> {
+    Arc::new(ExplainRecipient {
+        routing: Arc::clone(routing),
+        spool: Arc::clone(spool),
+        usual: crate::rules::usual(&config.deliver),
+        destinations: crate::rules::destinations(config, |_, _| {}),
+        now: system_time,
+    })
 }
 
 /// Why new mail is turned away, if it is.

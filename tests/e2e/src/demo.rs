@@ -42,6 +42,7 @@ pub struct Demo {
 struct Server {
     origin: Origin,
     config: PathBuf,
+    admin: PathBuf,
     pid: u32,
     /// What answers once it runs.
     ports: Vec<SocketAddr>,
@@ -100,8 +101,9 @@ impl Demo {
             let ports = ["tls", "starttls", "smtp"].iter().filter_map(|key| told[key].as_str());
             let ports = ports.map(str::parse).collect::<Result<_, _>>()?;
             let config = text(&told["config"])?.into();
+            let admin = text(&told["admin"])?.into();
             let origin = process::origin(pid)?;
-            servers.insert(role, Server { origin, config, pid, ports, child: None });
+            servers.insert(role, Server { origin, config, admin, pid, ports, child: None });
         }
         let mut mailboxes = BTreeMap::new();
         for (address, path) in json["mailboxes"].as_object().context("the mailboxes")? {
@@ -134,6 +136,12 @@ impl Demo {
     #[must_use]
     pub fn config(&self, role: &str) -> &Path {
         &self.servers[role].config
+    }
+
+    /// A server's admin socket.
+    #[must_use]
+    pub fn admin(&self, role: &str) -> &Path {
+        &self.servers[role].admin
     }
 
     /// Somebody's Maildir.

@@ -154,7 +154,7 @@ impl Inner {
     }
 
     /// How to open a connection: as securely as `security` says, or in the clear.
-    fn way<'a>(&'a self, key: &'a Key, security: Option<&'a Security>) -> Dial<'a> {
+    pub(super) fn way<'a>(&'a self, key: &'a Key, security: Option<&'a Security>) -> Dial<'a> {
         let session = match security.map(|security| &security.need) {
             _ if self.config.tls.implicit => &self.sessions.never,
             None | Some(Need::Clear) => &self.sessions.never,

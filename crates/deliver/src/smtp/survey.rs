@@ -9,8 +9,8 @@ use merpati_route::mta_sts::{Memory, Sts};
 use merpati_route::security::{Asked, Destination, MailHost, Override, Route, Security};
 use merpati_route::tlsa::{self, Dane, Tlsa, TlsaAnswer};
 use merpati_route::{
-    AddressAnswer, Candidate, DnsState, Followed, Mx, MxAnswer, NoRoute, Plan, addresses_in_order,
-    mx_candidates,
+    AddressAnswer, Candidate, DnsState, Followed, Hop, Mx, MxAnswer, NoRoute, Plan,
+    addresses_in_order, mx_candidates,
 };
 use merpati_types::{Domain, Host, Timestamp};
 
@@ -21,17 +21,17 @@ pub(super) struct Survey {
     /// Whose policies count.
     pub(super) domain: Host,
     expanded: Option<Domain>,
-    route: Route,
-    sts: Memory,
-    wanted: Option<Override>,
+    pub(super) route: Route,
+    pub(super) sts: Memory,
+    pub(super) wanted: Option<Override>,
     plan: Plan,
     hosts: HashMap<Domain, Known>,
 }
 
 /// What is known of a host besides its addresses.
-struct Known {
-    addresses: DnsState,
-    dane: Dane,
+pub(super) struct Known {
+    pub(super) addresses: DnsState,
+    pub(super) dane: Dane,
     base: Option<Domain>,
 }
 
@@ -47,7 +47,7 @@ impl Survey {
             asked,
         };
         self.plan.clone().secure(|hop| {
-            let known = hop.host.as_ref().and_then(|host| self.hosts.get(host));
+            let known = self.known(hop);
             let host = match &hop.host {
                 Some(domain) => Host::Domain(domain.clone()),
                 None => Host::Literal(hop.addresses[0]),
@@ -60,6 +60,11 @@ impl Survey {
             };
             Security::decide(&destination, &host)
         })
+    }
+
+    /// What is known of a host of the plan.
+    pub(super) fn known(&self, hop: &Hop) -> Option<&Known> {
+        self.hosts.get(hop.host.as_ref()?)
     }
 
     /// What MTA-STS says.

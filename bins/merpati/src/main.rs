@@ -8,6 +8,7 @@ mod narrow;
 mod password;
 mod queue;
 mod spool;
+mod suppression;
 mod table;
 
 use std::io;
@@ -50,6 +51,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Says how the server is; exit 1 unless it takes mail and is well
     Health(health::HealthArgs),
+    /// Shows and changes whom the server does not write to
+    Suppression(suppression::SuppressionArgs),
     /// Looks into a spool whose server is down: check, repair, stats, export
     Spool(spool::SpoolArgs),
     /// Asks for a password and writes a line for a file of users
@@ -65,6 +68,9 @@ fn main() -> ExitCode {
         }
         Command::Load(args) => load::run(args),
         Command::Health(args) => cli.server.client().and_then(|client| health::run(args, &client)),
+        Command::Suppression(args) => {
+            cli.server.client().and_then(|client| suppression::run(args, &client))
+        }
         Command::Spool(args) => spool::run(args),
         Command::Password(args) => password::run(args),
     };

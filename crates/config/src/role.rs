@@ -6,8 +6,8 @@ use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
 use crate::sections::{
-    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Table, Tls,
-    Transport,
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Suppression,
+    Table, Tls, Transport,
 };
 
 /// The configuration of a role.
@@ -45,6 +45,8 @@ pub struct RoleConfig {
     pub deliver: Deliver,
     /// `[report]`
     pub report: Report,
+    /// `[suppression]`: whom never to write to.
+    pub suppression: Option<Suppression>,
     /// `[[destination]]`: the closest pattern counts.
     pub destinations: Vec<Destination>,
     /// `[[transport]]`: the closest pattern counts; what matches none goes by MX.
@@ -82,6 +84,7 @@ impl RoleConfig {
             dns: Dns::read(reader.table("dns")),
             deliver: Deliver::read(reader.table("deliver")),
             report: Report::read(reader.table("report")),
+            suppression: Suppression::read(reader.table("suppression"), &state_dir.value),
             destinations: plugged(reader.tables("destination"), Destination::read),
             transports: plugged(reader.tables("transport"), Transport::read),
             state_dir,

@@ -10,6 +10,7 @@ mod plugins;
 mod process;
 mod report;
 mod stores;
+mod suppression;
 
 pub use deliver::{Deliver, OutboundTls, Retry};
 pub use destination::{Destination, Rate, RateError};
@@ -19,3 +20,4 @@ pub use plugins::{Plugin, Table, Transport};
 pub use process::{Admin, AdminTcp, Log, LogFormat};
 pub use report::Report;
 pub use stores::{Dns, Dnssec, Spool};
+pub use suppression::Suppression;

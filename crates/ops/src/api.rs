@@ -12,6 +12,10 @@
 //! | `GET /v1/queue/message/ID` | [`MessageView`] |
 //! | `GET /v1/queue/message/ID/raw` | the message, as it would be delivered |
 //! | `POST /v1/queue/ACTION` [`ActionRequest`] | [`Changed`]; `hold`, `release`, `retry`, `bounce`, `delete` |
+//! | `POST /v1/suppression/list` [`SuppressionListRequest`] | [`SuppressionPage`] |
+//! | `POST /v1/suppression/add` [`SuppressionAddRequest`] | [`SuppressionView`] |
+//! | `POST /v1/suppression/remove` [`SuppressionWho`] | [`SuppressionView`], what was removed; 404 if there was none |
+//! | `POST /v1/suppression/show` [`SuppressionWho`] | [`SuppressionPage`], with the domain's; 404 if there is none |
 //!
 //! An action changes a step of the queue and says where the next step begins: the client asks
 //! again until there is none. Each step is durable when it is answered, so whoever stops in
@@ -27,9 +31,13 @@ use merpati_types::ByMode;
 use serde::{Deserialize, Serialize};
 
 mod status;
+mod suppression;
 
 pub use status::{
     ActivityView, DnssecView, HealthView, HopView, Index, ReadyView, SpoolHealthView, Status,
+};
+pub use suppression::{
+    SuppressionAddRequest, SuppressionListRequest, SuppressionPage, SuppressionView, SuppressionWho,
 };
 
 /// Which parcels are meant. Every field that is set must match.

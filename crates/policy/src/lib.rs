@@ -9,6 +9,7 @@ pub mod recipients;
 pub mod sender;
 mod stock;
 pub mod suppress;
+pub mod suppression;
 pub mod trusted;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use merpati_dsn::Classifier;
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::{OutboundPolicy, PolicyFactory, Tables};
 use merpati_types::{Domain, Timestamp};
@@ -16,6 +17,7 @@ use crate::quota::{Quota, QuotaConfig, Usage};
 use crate::recipients::{Recipients, RecipientsError};
 use crate::sender::{Sender, SenderConfig};
 use crate::suppress::Suppress;
+use crate::suppression::Suppression;
 use crate::trusted::{Trusted, TrustedConfig};
 
 /// The names of the stock policies.
@@ -121,6 +123,10 @@ pub struct Environment {
     pub usage: Usage,
     /// The tables that options may name.
     pub tables: Tables,
+    /// Who is not to be written to, if that is kept; connected once its ledger is open.
+    pub suppression: Option<Suppression>,
+    /// Tells what replies mean.
+    pub classifier: Classifier,
 }
 
 impl Environment {
@@ -129,8 +135,15 @@ impl Environment {
     pub fn new(hostname: Domain) -> Self {
         // Every `RandomState` of a process differs, and its first comes from the system.
         let seed = RandomState::new().hash_one(0_u8);
-        let (usage, tables) = (Usage::default(), Tables::default());
-        Self { hostname, now: system_time, seed, usage, tables }
+        Self {
+            hostname,
+            now: system_time,
+            seed,
+            usage: Usage::default(),
+            tables: Tables::default(),
+            suppression: None,
+            classifier: Classifier::default(),
+        }
     }
 }
 

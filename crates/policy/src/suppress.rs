@@ -5,12 +5,15 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use merpati_dsn::{BounceClass, Classifier, Symptom};
+use merpati_plugin::deliver::DeliveryResult;
 use merpati_plugin::options::{Invalid, Options};
-use merpati_plugin::spool::{NextHop, Parcel};
-use merpati_plugin::{Failure, OutboundPolicy, Stopped, async_trait};
-use merpati_types::{Domain, Mailbox, Rejection, Status, Timestamp};
+use merpati_plugin::spool::Parcel;
+use merpati_plugin::{DeliveryOutcome, Failure, OutboundPolicy, Stopped, async_trait};
+use merpati_types::{Mailbox, Rejection, Status, Timestamp};
 
 use crate::stock::Environment;
+use crate::suppression::{Subject, Suppression};
 
 /// The longest file, in octets: about a million addresses.
 const SIZE_LIMIT: u64 = 64 << 20;
@@ -46,11 +49,13 @@ pub enum SuppressError {
     },
 }
 
-/// Who is not to be written to.
+/// Who is not to be written to: by a file, by the suppression list, or by both.
 #[derive(Debug)]
 pub struct Suppress {
     now: fn() -> Timestamp,
-    entries: HashMap<String, Entry>,
+    file: HashMap<Subject, Entry>,
+    suppression: Option<Suppression>,
+    classifier: Classifier,
 }
 
 #[derive(Debug)]
@@ -60,7 +65,18 @@ struct Entry {
 }
 
 impl Suppress {
-    /// Reads the file.
+    /// By the environment's list, if it has one.
+    #[must_use]
+    pub fn new(environment: &Environment) -> Self {
+        Self {
+            now: environment.now,
+            file: HashMap::new(),
+            suppression: environment.suppression.clone(),
+            classifier: environment.classifier.clone(),
+        }
+    }
+
+    /// Reads the file, too.
     ///
     /// # Errors
     /// [`SuppressError`].
@@ -86,7 +102,7 @@ impl Suppress {
             entries.insert(who, entry);
         }
         tracing::info!(file = %path.display(), addresses = entries.len(), "suppressions read");
-        Ok(Self { now: environment.now, entries })
+        Ok(Self { file: entries, ..Self::new(environment) })
     }
 
     /// Reads the options.
@@ -95,22 +111,42 @@ impl Suppress {
     /// [`Invalid`]; what is wrong has been recorded.
     pub fn from_options(options: &Options, environment: &Environment) -> Result<Self, Invalid> {
         let mut reader = options.reader();
-        let file = reader.required::<PathBuf>("file");
-        let opened = file.and_then(|file| {
-            Self::open(&file, environment)
-                .map_err(|error| reader.reject("file", Failure::from(error)))
-        });
+        let opened = match reader.optional::<PathBuf>("file") {
+            Some(file) => Self::open(&file, environment)
+                .map_err(|error| reader.reject("file", Failure::from(error))),
+            None => Ok(Self::new(environment)),
+        };
+        let has_file = options.keys().any(|key| key.value == "file");
         reader.finish()?;
+        if !has_file && environment.suppression.is_none() {
+            return Err(options.reject("nobody is suppressed: set `file`, or add [suppression]"));
+        }
         opened
     }
 
-    fn why(&self, address: &Mailbox) -> Option<&Entry> {
-        let host = NextHop::of(address);
-        let whole = [format!("{}@{host}", address.local().as_str()), format!("@{host}")];
-        whole
-            .iter()
-            .filter_map(|who| self.entries.get(&who.to_lowercase()))
-            .find(|entry| entry.until.is_none_or(|until| (self.now)() < until))
+    /// Why an address is not written to, if it is not.
+    fn why(&self, address: &Mailbox) -> Result<Option<String>, Failure> {
+        let now = (self.now)();
+        if !self.file.is_empty() {
+            let whole = [Subject::of(address), Subject::domain_of(address)];
+            let entries = whole.iter().filter_map(|who| self.file.get(who));
+            let mut entries = entries.filter(|entry| entry.until.is_none_or(|until| now < until));
+            if let Some(entry) = entries.next() {
+                return Ok(Some(entry.why.clone()));
+            }
+        }
+        let Some(suppression) = &self.suppression else { return Ok(None) };
+        let found = suppression.list()?.find(address, now);
+        Ok(found.map(|(_, entry)| entry.reason))
+    }
+
+    /// What a refusal for good says of an address, if a server has refused it.
+    fn class(&self, outcome: &DeliveryOutcome) -> Option<BounceClass> {
+        let DeliveryResult::Failed { status } = outcome.result else { return None };
+        outcome.remote.as_ref()?;
+        let symptom = Symptom::of(&outcome.diagnostic);
+        let symptom = Symptom { status: symptom.status.or(Some(status)), ..symptom };
+        Some(self.classifier.class(&symptom))
     }
 }
 
@@ -121,28 +157,41 @@ impl OutboundPolicy for Suppress {
     }
 
     async fn route(&self, parcel: &Parcel) -> Result<Vec<Stopped>, Failure> {
-        let stopped = |(place, recipient): (u32, &merpati_types::Recipient)| {
-            let entry = self.why(&recipient.address)?;
-            let text = match entry.why.as_str() {
+        let mut stopped = Vec::new();
+        for (recipient, to) in parcel.recipients() {
+            let Some(why) = self.why(&to.address)? else { continue };
+            let text = match why.as_str() {
                 "" => "this address is suppressed here".to_owned(),
                 why => format!("this address is suppressed here: {why}"),
             };
-            let why = Rejection::permanent(Status::POLICY, &text);
-            Some(Stopped { recipient: place, why })
-        };
-        Ok(parcel.recipients().filter_map(stopped).collect())
+            stopped.push(Stopped { recipient, why: Rejection::permanent(Status::POLICY, &text) });
+        }
+        Ok(stopped)
+    }
+
+    async fn outcome(&self, parcel: &Parcel, outcomes: &[DeliveryOutcome]) {
+        let Some(suppression) = &self.suppression else { return };
+        for ((_, to), outcome) in parcel.recipients().zip(outcomes) {
+            let Some(class) = self.class(outcome) else { continue };
+            let why = &outcome.diagnostic;
+            match suppression.bounced(&to.address, class, why, (self.now)()).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    let (id, to) = (parcel.id, &to.address);
+                    tracing::info!(event = "suppressed", %id, %to, %class, reply = why);
+                }
+                Err(error) => {
+                    let error = Failure::from(error);
+                    tracing::warn!(id = %parcel.id, %error, "a bounce is not noted");
+                }
+            }
+        }
     }
 }
 
-fn read_line(line: &str) -> Option<(String, Entry)> {
+fn read_line(line: &str) -> Option<(Subject, Entry)> {
     let (who, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let who = match who.strip_prefix('@') {
-        Some(domain) => format!("@{}", Domain::parse(domain).ok()?.as_ascii()),
-        None => {
-            let mailbox = Mailbox::parse(who).ok()?;
-            format!("{}@{}", mailbox.local().as_str(), NextHop::of(&mailbox))
-        }
-    };
+    let who = who.parse().ok()?;
     let rest = rest.trim_start();
     let (first, why) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let moment = || first.parse().or_else(|_| format!("{first}T00:00:00Z").parse()).ok();
@@ -150,17 +199,20 @@ fn read_line(line: &str) -> Option<(String, Entry)> {
         Some(until) => (Some(until), why.trim_start()),
         None => (None, rest),
     };
-    Some((who.to_lowercase(), Entry { until, why: why.to_owned() }))
+    Some((who, Entry { until, why: why.to_owned() }))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use merpati_ledger::Ledger;
     use merpati_plugin::OutboundChain;
     use merpati_testkit::spool_contract::parcel;
+    use merpati_types::Domain;
 
     use super::*;
+    use crate::suppression::{SuppressionList, SuppressionRules};
 
     fn open(text: &str) -> Result<Suppress, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -200,6 +252,49 @@ mod tests {
         for other in ["quiet@example.org", "other@example.org", "a@sub.gone.test", "a@[192.0.2.1]"]
         {
             check(file, other, None).await;
+        }
+    }
+
+    /// Two refusals of an address, then mail to it: by servers, of what class, or by ourselves.
+    #[tokio::test]
+    async fn who_bounces_is_not_written_to() {
+        let refused = |text: &str, remote: Option<&str>| DeliveryOutcome {
+            result: DeliveryResult::Failed { status: "5.0.0".parse().unwrap() },
+            remote: remote.map(str::to_owned),
+            diagnostic: text.to_owned(),
+        };
+        let server = Some("mx.x.test [192.0.2.1]:25");
+        for (outcome, expected) in [
+            (refused("550 5.1.1 no such user", server), true),
+            (refused("550 5.1.1 no such user", None), false),
+            (refused("552 5.2.2 mailbox full", server), false),
+            (
+                DeliveryOutcome {
+                    result: DeliveryResult::Delivered(merpati_plugin::deliver::Handover::Final),
+                    ..refused("250 2.1.1 no such user", server)
+                },
+                false,
+            ),
+        ] {
+            let rules = SuppressionRules { bounces: 2, ..SuppressionRules::default() };
+            let disk = Arc::new(merpati_testkit::disk::SimDisk::new());
+            let ledger = Ledger::open(disk, rules.ledger_limits()).unwrap().0;
+            let suppression = Suppression::new(rules);
+            let domain = Domain::parse("relay.test").unwrap();
+            let environment =
+                Environment { suppression: Some(suppression.clone()), ..Environment::new(domain) };
+            let policy = Suppress::new(&environment);
+            let parcel = parcel(1, &["a@x.test"], "x.test");
+            assert!(policy.route(&parcel).await.is_err(), "the list is not open yet");
+            suppression.connect(SuppressionList::new(ledger));
+            for _ in 0..2 {
+                assert_eq!(policy.route(&parcel).await.unwrap(), []);
+                policy.outcome(&parcel, std::slice::from_ref(&outcome)).await;
+            }
+            let stopped = policy.route(&parcel).await.unwrap();
+            let why = "550 5.7.1 this address is suppressed here: 550 5.1.1 no such user";
+            let stopped: Vec<_> = stopped.iter().map(|stop| stop.why.to_string()).collect();
+            assert_eq!(stopped, if expected { vec![why] } else { vec![] }, "{outcome:?}");
         }
     }
 

@@ -13,7 +13,8 @@ use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
 use merpati_deliver::smtp::{Identity, Roots, TlsSettings};
 use merpati_deliver::{
-    Destination, Routing, Surroundings, TransportTable, Transports, by_mx, stock as stock_transport,
+    Destination, Reporting, Routing, Surroundings, TransportTable, Transports, by_mx,
+    stock as stock_transport,
 };
 use merpati_dns::{DnsConfig, DnsError, HickoryResolver, Validation};
 use merpati_mailauth::DkimPolicy;
@@ -24,6 +25,7 @@ use merpati_plugin::{
     Spool,
 };
 use merpati_policy::quota::Usage;
+use merpati_policy::suppression::Suppression;
 use merpati_policy::{Environment, STOCK, STOCK_OUTBOUND, Stock, find_outbound};
 use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
@@ -51,6 +53,8 @@ pub(crate) struct Composed {
     kind: crate::Kind,
     /// What policies count by; connected with the queue once there is one.
     pub(crate) usage: Usage,
+    /// Connected with the list once it is open.
+    pub(crate) suppression: Option<Suppression>,
 }
 
 /// Builds the parts. `None` where a part could not be built, with the reason among the errors of
@@ -58,21 +62,49 @@ pub(crate) struct Composed {
 pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let config = RoleConfig::read(file.options());
     let errors = file.errors();
-    let tables = crate::tables::tables(role, &config, errors);
-    let environment = Environment { tables, ..Environment::new(config.hostname.clone()) };
+    let reporting = crate::reports::reporting(&config.report, errors);
+    let environment = environment(role, &config, &reporting, errors);
     let chain = policies(role, &config, &environment, errors);
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);
     let resolver = resolver(&config, errors);
     let routing = resolver
         .clone()
-        .and_then(|resolver| routing(role, &config, &environment, resolver, errors));
+        .and_then(|resolver| routing(role, &config, &environment, reporting, resolver, errors));
     check_listeners(role, &config, authenticator.is_some(), errors);
     if !errors.is_empty() {
         return None;
     }
-    let (routing, resolver, usage) = (routing?, resolver?, environment.usage);
-    Some(Composed { config, chain, authenticator, tls, routing, resolver, kind: role.kind, usage })
+    let (routing, resolver) = (routing?, resolver?);
+    let Environment { usage, suppression, .. } = environment;
+    let kind = role.kind;
+    Some(Composed {
+        config,
+        chain,
+        authenticator,
+        tls,
+        routing,
+        resolver,
+        kind,
+        usage,
+        suppression,
+    })
+}
+
+/// What policies take from outside.
+fn environment(
+    role: &Role,
+    config: &RoleConfig,
+    reporting: &Reporting,
+    errors: &Errors,
+) -> Environment {
+    let rules = |config| crate::suppression::rules(config, errors);
+    Environment {
+        tables: crate::tables::tables(role, config, errors),
+        classifier: reporting.classifier.clone(),
+        suppression: config.suppression.as_ref().map(rules).map(Suppression::new),
+        ..Environment::new(config.hostname.clone())
+    }
 }
 
 fn policies(
@@ -188,6 +220,7 @@ fn routing(
     role: &Role,
     config: &RoleConfig,
     environment: &Environment,
+    reporting: Reporting,
     resolver: HickoryResolver,
     errors: &Errors,
 ) -> Option<Routing> {
@@ -223,7 +256,6 @@ fn routing(
         errors.report(place, error);
     });
     let outbound = outbound(role, config, environment);
-    let reporting = crate::reports::reporting(&config.report, errors);
     let router = Arc::new(TransportTable::new(rows));
     Some(Routing { router, transports, outbound, reporting })
 }

@@ -12,6 +12,7 @@ mod reports;
 mod role;
 mod rules;
 mod serve;
+mod suppression;
 mod tables;
 
 pub use kind::Kind;

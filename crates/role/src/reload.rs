@@ -8,6 +8,7 @@ use merpati_deliver::Routing;
 use merpati_dns::HickoryResolver;
 use merpati_plugin::{Observers, Spool};
 use merpati_policy::quota::Usage;
+use merpati_policy::suppression::Suppression;
 use merpati_server::Service;
 
 use crate::cli;
@@ -23,6 +24,8 @@ pub(crate) struct Reloadable {
     pub(crate) resolver: Arc<ArcSwap<HickoryResolver>>,
     /// What readiness asks whether the queue is at its bound.
     pub(crate) usage: Arc<ArcSwap<Usage>>,
+    /// The list that is open.
+    pub(crate) suppression: Option<Suppression>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) observers: Observers,
 }
@@ -40,6 +43,15 @@ impl Reloadable {
         if composed.config.listeners.len() != self.services.len() {
             tracing::error!("configuration not reloaded: listeners change with a restart only");
             return;
+        }
+        let list = self.suppression.as_ref().and_then(|list| list.list().ok());
+        match (&composed.suppression, list) {
+            (Some(suppression), Some(list)) => suppression.connect(list.clone()),
+            (None, _) => {}
+            (Some(_), None) => {
+                tracing::error!("configuration not reloaded: [suppression] begins with a restart");
+                return;
+            }
         }
         match composed.services(&self.spool, &self.observers) {
             Ok(services) => {

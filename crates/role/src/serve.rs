@@ -12,11 +12,12 @@ use merpati_deliver::{Runner, RunnerParts};
 use merpati_dns::{DnssecState, HickoryResolver};
 use merpati_ops::api::DnssecView;
 use merpati_ops::{
-    Activity, Admin, AdminSettings, DnssecHealth, EventLog, Metrics, Phase, Readiness, Serving,
-    Shedding, Signal, Signals, User, Vitals, log, privileges, state_dir,
+    Activity, Admin, AdminSettings, Command, DnssecHealth, EventLog, Metrics, Phase, Readiness,
+    Serving, Shedding, Signal, Signals, User, Vitals, log, privileges, state_dir,
 };
 use merpati_plugin::{Observer, Observers, Spool};
 use merpati_policy::quota::Usage;
+use merpati_policy::suppression::Suppression;
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
@@ -29,6 +30,7 @@ use crate::compose::{Composed, within};
 use crate::explain::ExplainRecipient;
 use crate::reload::Reloadable;
 use crate::role::Role;
+use crate::suppression;
 
 /// How long attempts under way may take once the server is told to stop, beyond its drain.
 const RUNNER_DRAIN: Duration = Duration::from_secs(5);
@@ -53,6 +55,10 @@ pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
     }
     state_dir::check_writable(directory)?;
     let spool = open_spool(&composed)?;
+    if let (Some(config), Some(suppression)) = (&composed.config.suppression, &composed.suppression)
+    {
+        suppression.connect(suppression::open(config)?);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -92,14 +98,13 @@ async fn run(
     let spool = Arc::new(spool);
     alarm::tell_what_is_there(Arc::clone(&spool));
     let spool: Arc<dyn Spool> = spool;
-    let metrics = Arc::new(Metrics::new());
-    let activity = Arc::new(Activity::default());
+    let (metrics, activity) = (Arc::new(Metrics::new()), Arc::new(Activity::default()));
     let observers = observers(&role, &metrics, &activity);
     let services =
         composed.services(&spool, &observers).map_err(|error| Fatal::Refused(error.to_string()))?;
     let services: Vec<_> = services.into_iter().map(|s| Arc::new(ArcSwap::from(s))).collect();
     let usage = Arc::new(ArcSwap::from_pointee(composed.usage.clone()));
-    let Composed { config, routing, resolver, .. } = composed;
+    let Composed { config, routing, resolver, suppression, .. } = composed;
     let resolver = watched(resolver);
     let routing = Arc::new(ArcSwap::from_pointee(routing));
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
@@ -115,7 +120,7 @@ async fn run(
         spool: Arc::clone(&spool),
         shedding: shedding(&gate, config.limits.connections, &usage),
         dnssec: dnssec(&resolver),
-        commands: vec![("explain/rcpt".to_owned(), explain(&config, &routing, &spool))],
+        commands: commands(&config, &routing, &spool, suppression.as_ref()),
     };
     let vitals = Vitals::of(&settings);
     let admin = start_admin(&config.admin, settings).await?;
@@ -132,6 +137,7 @@ async fn run(
         routing,
         resolver,
         usage,
+        suppression,
         spool: Arc::clone(&spool),
         observers,
     };
@@ -179,39 +185,23 @@ fn listen(
     Ok(())
 }
 
-fn runner_parts(
-    config: &RoleConfig,
-    spool: &Arc<dyn Spool>,
-    routing: &Arc<ArcSwap<merpati_deliver::Routing>>,
-    observers: &Observers,
-) -> RunnerParts {
-    let deliver = &config.deliver;
-    RunnerParts {
-        spool: Arc::clone(spool),
-        routing: Arc::clone(routing),
-        observers: observers.clone(),
-        usual: crate::rules::usual(deliver),
-        // `check` has told what is wrong.
-        destinations: crate::rules::destinations(config, |_, _| {}),
-        limits: crate::rules::limits(deliver),
-        seed: u64::from(std::process::id()),
-        hostname: config.hostname.as_ascii().to_owned(),
-        now: system_time,
-    }
-}
-
-fn explain(
+/// What is added to the admin API.
+fn commands(
     config: &RoleConfig,
     routing: &Arc<ArcSwap<merpati_deliver::Routing>>,
     spool: &Arc<dyn Spool>,
-) -> Arc<dyn merpati_ops::Command> {
-    Arc::new(ExplainRecipient {
+    suppression: Option<&Suppression>,
+) -> Vec<(String, Arc<dyn Command>)> {
+    let explain = ExplainRecipient {
         routing: Arc::clone(routing),
         spool: Arc::clone(spool),
         usual: crate::rules::usual(&config.deliver),
         destinations: crate::rules::destinations(config, |_, _| {}),
         now: system_time,
-    })
+    };
+    let mut commands = suppression::commands(suppression, system_time);
+    commands.push(("explain/rcpt".to_owned(), Arc::new(explain)));
+    commands
 }
 
 /// Why new mail is turned away, if it is.

@@ -11,7 +11,7 @@ use std::thread;
 use merpati_ops::Phase;
 use merpati_ops::api::{
     ActivityView, DeadlineView, DnssecView, HealthView, ListPage, MessageView, ParcelView,
-    SpoolHealthView, State, StatsView, Status,
+    SpoolHealthView, State, StatsView, Status, SuppressionPage, SuppressionView,
 };
 
 mod bulk;
@@ -304,4 +304,47 @@ fn writes_a_line_for_a_file_of_users() {
     refuse(&["alice"], "hunter2\n", "--address");
     refuse(&["a:b@c.test"], "hunter2\n", "cannot have");
     refuse(&["alice", "--address", "a@"], "hunter2\n", "`a@`");
+}
+
+#[test]
+fn shows_and_changes_whom_mail_is_kept_from() {
+    let view = |who: &str, until: Option<&str>| SuppressionView {
+        who: who.to_owned(),
+        source: "bounce".to_owned(),
+        class: Some("unknown-user".to_owned()),
+        since: "2026-11-23T08:00:00.000Z".to_owned(),
+        until: until.map(str::to_owned),
+        reason: "550 no\u{1b}[2J".to_owned(),
+    };
+    let until = Some("2027-02-21T08:00:00.000Z");
+    let page = |entry, after: Option<&str>| {
+        json(&SuppressionPage { entries: vec![entry], after: after.map(str::to_owned) })
+    };
+    let pages =
+        [page(view("@gone.test", None), Some("@gone.test")), page(view("b@x.test", until), None)];
+    let (output, requests) =
+        with_server(&["suppression", "list", "--class", "unknown-user"], &pages);
+    let expected = "\
+@gone.test  bounce  unknown-user  2026-11-23  for good  550 no?[2J
+b@x.test  bounce  unknown-user  2026-11-23  2027-02-21  550 no?[2J
+";
+    assert_eq!(text(&output.stdout), expected);
+    assert!(requests[1].contains("\"after\":\"@gone.test\""), "{}", requests[1]);
+    assert!(requests[1].contains("\"class\":\"unknown-user\""), "{}", requests[1]);
+
+    let entry = json(&view("b@x.test", until));
+    let args = ["suppression", "add", "b@x.test", "--for", "90d", "--reason", "why", "--json"];
+    let (output, requests) = with_server(&args, std::slice::from_ref(&entry));
+    assert_eq!(text(&output.stdout).trim_end(), entry);
+    assert!(requests[0].starts_with("POST /v1/suppression/add"), "{}", requests[0]);
+    assert!(requests[0].contains("\"seconds\":7776000"), "{}", requests[0]);
+
+    let args = ["suppression", "remove", "b@x.test"];
+    let (output, requests) = with_server(&args, std::slice::from_ref(&entry));
+    assert_eq!(text(&output.stdout), "removed b@x.test\n");
+    assert_eq!(requests, ["POST /v1/suppression/remove {\"who\":\"b@x.test\"}"]);
+
+    let args = ["suppression", "show", "b@x.test"];
+    let (output, _) = with_server(&args, &[page(view("b@x.test", until), None)]);
+    assert!(text(&output.stdout).starts_with("b@x.test  bounce"), "{output:?}");
 }

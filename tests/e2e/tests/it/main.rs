@@ -22,3 +22,5 @@ mod scripts;
 mod smuggling;
 #[cfg(test)]
 mod start;
+#[cfg(test)]
+mod suppression;

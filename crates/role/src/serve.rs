@@ -185,6 +185,27 @@ fn listen(
     Ok(())
 }
 
+fn runner_parts(
+    config: &RoleConfig,
+    spool: &Arc<dyn Spool>,
+    routing: &Arc<ArcSwap<merpati_deliver::Routing>>,
+    observers: &Observers,
+) -> RunnerParts {
+    let deliver = &config.deliver;
+    RunnerParts {
+        spool: Arc::clone(spool),
+        routing: Arc::clone(routing),
+        observers: observers.clone(),
+        usual: crate::rules::usual(deliver),
+        // `check` has told what is wrong.
+        destinations: crate::rules::destinations(config, |_, _| {}),
+        limits: crate::rules::limits(deliver),
+        seed: u64::from(std::process::id()),
+        hostname: config.hostname.as_ascii().to_owned(),
+        now: system_time,
+    }
+}
+
 /// What is added to the admin API.
 fn commands(
     config: &RoleConfig,

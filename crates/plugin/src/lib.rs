@@ -31,7 +31,9 @@ pub use deliver::{Deliverer, DeliveryOutcome, ExplainHow, Job};
 pub use explain::Finding;
 pub use facts::{Fact, FactKind, Facts};
 pub use observer::{Event, Observer, Observers, Stage};
-pub use outbound::{Leave, OutboundChain, OutboundPolicy, PeerTls, RemoteHost, Sending, Stopped};
+pub use outbound::{
+    Leave, OutboundChain, OutboundPolicy, PeerTls, RemoteHost, SendAs, Sending, Stopped,
+};
 pub use policy::{Policy, PolicyFactory};
 pub use resolver::{Alias, Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolver, TlsaRecord};
 pub use route::{Route, Router};

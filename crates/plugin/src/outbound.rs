@@ -2,6 +2,8 @@
 //!
 //! - At *route* a policy may keep recipients from being tried; at *dial*, *tls* and *send* it may
 //!   stop what is about to happen. All are asked in configured order; the first that stops counts.
+//! - At *send* a policy may also have the message go under another reverse path, or each recipient
+//!   under one of its own. Reports of ours go to the sender that the message came with.
 //! - What a policy stops for now is deferred, what it stops for good fails with its words.
 //! - A policy that fails, panics or exceeds its time limit defers the mail, and its text stays in
 //!   the log.
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use merpati_types::Rejection;
+use merpati_types::{Rejection, ReversePath};
 
 use crate::decision::Failure;
 use crate::deliver::{DeliveryOutcome, MessageSource};
@@ -65,6 +67,18 @@ pub enum Sending {
     Stop(Rejection),
 }
 
+/// Under which reverse path a message goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendAs {
+    /// Under the one it has.
+    Itself,
+    /// Under this one.
+    All(ReversePath),
+    /// Each recipient under one of its own, in a transaction of its own: one for each that is
+    /// pending, in their order.
+    Each(Vec<ReversePath>),
+}
+
 /// Has a say in deliveries. One object per process, shared by all attempts.
 #[async_trait]
 pub trait OutboundPolicy: Send + Sync {
@@ -89,6 +103,12 @@ pub trait OutboundPolicy: Send + Sync {
         _tls: Option<&PeerTls>,
     ) -> Result<Leave, Failure> {
         Ok(Leave::Proceed)
+    }
+
+    /// Before a message is handed to its transport: under which reverse path it goes. Later
+    /// policies are asked about what earlier ones have made of the parcel.
+    async fn send_as(&self, _parcel: &Parcel) -> Result<SendAs, Failure> {
+        Ok(SendAs::Itself)
     }
 
     /// Before a message is handed to its transport: what goes in front of it. Later policies see
@@ -169,6 +189,38 @@ impl OutboundChain {
             proceed(link.ask("tls", parcel, link.policy.tls(parcel, host, tls)).await?)?;
         }
         Ok(())
+    }
+
+    /// Asks at *send* under which reverse path the message goes: the parcel in as many parts as it
+    /// needs transactions, each with its sender. The parts have the pending recipients in their
+    /// order.
+    ///
+    /// # Errors
+    /// Why the message is not to be sent.
+    pub async fn send_as(&self, parcel: &Arc<Parcel>) -> Result<Vec<Arc<Parcel>>, Rejection> {
+        let mut parts = vec![Arc::clone(parcel)];
+        for link in &*self.0 {
+            let mut made = Vec::with_capacity(parts.len());
+            for part in parts {
+                match link.ask("send", parcel, link.policy.send_as(&part)).await? {
+                    SendAs::Itself => made.push(part),
+                    SendAs::All(sender) => made.push(Arc::new(part.sent_as(sender))),
+                    SendAs::Each(senders) if senders.len() == part.pending.len() => {
+                        let each = senders.into_iter().zip(part.recipients());
+                        made.extend(each.map(|(sender, (place, _))| {
+                            Arc::new(part.alone(place).sent_as(sender))
+                        }));
+                    }
+                    SendAs::Each(_) => {
+                        let plugin = link.policy.name();
+                        tracing::warn!(id = %parcel.id, plugin, "senders for other recipients");
+                        return Err(failed());
+                    }
+                }
+            }
+            parts = made;
+        }
+        Ok(parts)
     }
 
     /// Asks at *send*: what goes in front of the message, the last policy's fields first.

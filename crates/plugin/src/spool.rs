@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use merpati_types::{Host, Mailbox, MessageId, Recipient, Timestamp};
+use merpati_types::{Envelope, Host, Mailbox, MessageId, Recipient, ReversePath, Timestamp};
 
 use crate::body::BodySource;
 use crate::deliver::MessageSource;
@@ -169,6 +169,41 @@ impl Parcel {
     pub fn recipients(&self) -> impl Iterator<Item = (u32, &Recipient)> {
         let all = &self.info.message.envelope.recipients;
         self.pending.iter().filter_map(|&place| Some((place, all.get(place as usize)?)))
+    }
+
+    /// The same parcel under another reverse path.
+    #[must_use]
+    pub fn sent_as(&self, sender: ReversePath) -> Self {
+        let mut info = MessageInfo::clone(&self.info);
+        info.message.envelope.sender = sender;
+        Self { info: Arc::new(info), ..self.clone() }
+    }
+
+    /// A part with one recipient only, as if the message had no other.
+    #[must_use]
+    pub fn alone(&self, place: u32) -> Self {
+        let NewMessage { envelope, edits, attributes, origin, arrived } = &self.info.message;
+        let recipients = envelope.recipients.get(place as usize).cloned().into_iter().collect();
+        // Not cloned whole: lists have many recipients, and each of them would have a copy of all.
+        let envelope = Envelope {
+            sender: envelope.sender.clone(),
+            recipients,
+            ret: envelope.ret,
+            envid: envelope.envid.clone(),
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+            requiretls: envelope.requiretls,
+            submitter: envelope.submitter.clone(),
+        };
+        let message = NewMessage {
+            envelope,
+            edits: edits.clone(),
+            attributes: attributes.clone(),
+            origin: origin.clone(),
+            arrived: *arrived,
+        };
+        let info = Arc::new(MessageInfo { message, size: self.info.size });
+        Self { info, pending: vec![0], ..self.clone() }
     }
 }
 

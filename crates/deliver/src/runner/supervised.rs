@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use merpati_plugin::deliver::{AttemptNotes, DeferClass, DeliveryOutcome, MessageSource};
+use merpati_plugin::deliver::{
+    AttemptNotes, DeferClass, DeliveryOutcome, DeliveryResult, MessageSource,
+};
 use merpati_plugin::spool::{Parcel, SpoolError};
 use merpati_plugin::{BodyReader, Deliverer, Job, OutboundChain, async_trait};
 use merpati_types::Rejection;
@@ -22,11 +24,16 @@ pub(super) async fn deliver(
     let tried = without(parcel, &stopped);
     let mut tried_outcomes = Vec::new().into_iter();
     if !tried.pending.is_empty() {
-        let outcomes = match outbound.send(&tried, message.as_ref()).await {
-            Ok(fields) => {
-                let message = with_fields(fields, message);
+        let outcomes = match prepare(&outbound, &tried, message).await {
+            Ok((parts, message)) => {
                 let outbound = outbound.clone();
-                transmit(transport, Job { parcel: tried, message, notes, outbound }).await
+                let job = |parcel| Job {
+                    parcel,
+                    message: Arc::clone(&message),
+                    notes: Arc::clone(&notes),
+                    outbound: outbound.clone(),
+                };
+                each(&transport, parts.into_iter().map(job)).await
             }
             Err(why) => same(&tried, refused(&why)),
         };
@@ -41,6 +48,43 @@ pub(super) async fn deliver(
         .collect();
     outbound.outcome(parcel, &outcomes).await;
     outcomes
+}
+
+/// What is sent: the parcel in its transactions, and the message with what goes in front.
+async fn prepare(
+    outbound: &OutboundChain,
+    parcel: &Arc<Parcel>,
+    message: Arc<dyn MessageSource>,
+) -> Result<(Vec<Arc<Parcel>>, Arc<dyn MessageSource>), Rejection> {
+    let parts = outbound.send_as(parcel).await?;
+    // Asked once: what is signed is the message, and not its envelope.
+    let fields = outbound.send(parcel, message.as_ref()).await?;
+    Ok((parts, with_fields(fields, message)))
+}
+
+/// Transmits one after the other. A site that cannot be reached is not tried once more for each
+/// recipient.
+async fn each(
+    transport: &Arc<dyn Deliverer>,
+    jobs: impl Iterator<Item = Job>,
+) -> Vec<DeliveryOutcome> {
+    let mut outcomes = Vec::new();
+    let mut out_of_reach = None;
+    for job in jobs {
+        if let Some(outcome) = &out_of_reach {
+            outcomes.extend(same(&job.parcel, DeliveryOutcome::clone(outcome)));
+            continue;
+        }
+        let made = transmit(Arc::clone(transport), job).await;
+        out_of_reach = made.last().filter(|_| made.iter().all(is_out_of_reach)).cloned();
+        outcomes.extend(made);
+    }
+    outcomes
+}
+
+fn is_out_of_reach(outcome: &DeliveryOutcome) -> bool {
+    use DeferClass::{Connection, Dns};
+    matches!(outcome.result, DeliveryResult::Deferred { class: Connection | Dns, .. })
 }
 
 fn refused(why: &Rejection) -> DeliveryOutcome {
@@ -120,10 +164,10 @@ mod tests {
     use std::sync::Mutex;
     use std::time::Duration;
 
-    use merpati_plugin::deliver::{DeliveryResult, Handover};
-    use merpati_plugin::{Failure, OutboundPolicy, Sending, Stopped};
+    use merpati_plugin::deliver::Handover;
+    use merpati_plugin::{Failure, OutboundPolicy, SendAs, Sending, Stopped};
     use merpati_testkit::spool_contract::parcel;
-    use merpati_types::Status;
+    use merpati_types::{Recipient, ReversePath, Severity, Status};
 
     use super::*;
     use crate::runner::tests::source;
@@ -209,5 +253,65 @@ mod tests {
         assert_eq!(*taker.0.lock().unwrap(), [(vec![0, 2], whole)]);
         let (_, taker) = run(&[1], "550 5.7.1 suppressed").await;
         assert!(taker.0.lock().unwrap().is_empty());
+    }
+
+    /// A sender for each recipient, of its local part.
+    struct Verp;
+
+    #[async_trait]
+    impl OutboundPolicy for Verp {
+        fn name(&self) -> &str {
+            "verp"
+        }
+
+        async fn send_as(&self, parcel: &Parcel) -> Result<SendAs, Failure> {
+            let path = |to: &Recipient| format!("<list+{}@us.test>", to.address.local());
+            let paths = parcel.recipients().map(|(_, to)| ReversePath::parse(&path(to)).unwrap());
+            Ok(SendAs::Each(paths.collect()))
+        }
+    }
+
+    /// Takes what is for the first, refuses the second, and is then gone.
+    #[derive(Default)]
+    struct Breaking(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Deliverer for Breaking {
+        fn name(&self) -> &str {
+            "breaking"
+        }
+
+        async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
+            let envelope = &job.parcel.info.message.envelope;
+            let (_, to) = job.parcel.recipients().next().unwrap();
+            self.0.lock().unwrap().push(format!("{} {}", envelope.sender, to.address));
+            assert_eq!((envelope.recipients.len(), job.parcel.pending.len()), (1, 1));
+            let (class, status) = (DeferClass::Connection, Status::NO_ANSWER);
+            let result = match to.address.local().as_str() {
+                "0" => DeliveryResult::Delivered(Handover::Final),
+                "1" => DeliveryResult::Failed { status: "5.1.1".parse().unwrap() },
+                _ => DeliveryResult::Deferred { status: status.with(Severity::Transient), class },
+            };
+            let diagnostic = to.address.local().to_string();
+            vec![DeliveryOutcome { result, remote: None, diagnostic }]
+        }
+    }
+
+    #[tokio::test]
+    async fn recipients_with_senders_of_their_own_go_one_by_one() {
+        let policy: Arc<dyn OutboundPolicy> = Arc::new(Verp);
+        let chain = OutboundChain::new(vec![(policy, Duration::from_secs(5))]);
+        let to = ["0@there.test", "1@there.test", "2@there.test", "3@there.test"];
+        let parcel = Arc::new(parcel(1, &to, "there.test"));
+        let breaking = Arc::new(Breaking::default());
+        let transport: Arc<dyn Deliverer> = Arc::<Breaking>::clone(&breaking);
+        let message = source(b"Subject: x\r\n\r\n");
+        let outcomes = deliver(chain, transport, Arc::new(NoNotes), &parcel, message).await;
+        let said: Vec<_> = outcomes.iter().map(|outcome| outcome.diagnostic.as_str()).collect();
+        assert_eq!(said, ["0", "1", "2", "2"], "who is gone is not tried again");
+        let seen = breaking.0.lock().unwrap();
+        let expected: [String; 3] =
+            std::array::from_fn(|n| format!("<list+{n}@us.test> {n}@there.test"));
+        assert_eq!(*seen, expected);
     }
 }

@@ -88,6 +88,20 @@ impl MessageSource for Empty {
     }
 }
 
+/// Sends as it says.
+struct As(fn(&Parcel) -> SendAs);
+
+#[async_trait]
+impl OutboundPolicy for As {
+    fn name(&self) -> &str {
+        "as"
+    }
+
+    async fn send_as(&self, parcel: &Parcel) -> Result<SendAs, Failure> {
+        Ok(self.0(parcel))
+    }
+}
+
 /// Of four recipients the first and the last are pending.
 fn parcel() -> Parcel {
     let recipient = |n: u32| Recipient::new(Mailbox::parse(&format!("{n}@x.test")).unwrap());
@@ -164,5 +178,46 @@ async fn the_first_that_stops_counts_and_failures_defer() {
     .await;
     for does in [Does::Fails, Does::Panics, Does::Hangs] {
         check(&[("a", does), ("b", Does::Stops)], [&both, later, later, later]).await;
+    }
+}
+
+#[tokio::test]
+async fn senders_are_rewritten_in_order() {
+    fn path(local: &str) -> ReversePath {
+        ReversePath::parse(&format!("<{local}@us.test>")).unwrap()
+    }
+    fn local(path: &ReversePath) -> String {
+        path.mailbox().map_or_else(String::new, |mailbox| mailbox.local().to_string())
+    }
+    let itself: fn(&Parcel) -> SendAs = |_| SendAs::Itself;
+    let marked: fn(&Parcel) -> SendAs =
+        |parcel| SendAs::All(path(&format!("{}x", local(&parcel.info.message.envelope.sender))));
+    let each: fn(&Parcel) -> SendAs = |parcel| {
+        let to = |recipient: &Recipient| path(&format!("to{}", recipient.address.local()));
+        SendAs::Each(parcel.recipients().map(|(_, recipient)| to(recipient)).collect())
+    };
+    let too_few: fn(&Parcel) -> SendAs = |_| SendAs::Each(vec![path("a")]);
+    for (policies, expected) in [
+        (&[][..], "<> 0 3"),
+        (&[itself], "<> 0 3"),
+        (&[marked, itself, marked], "<xx@us.test> 0 3"),
+        (&[each], "<to0@us.test> 0 / <to3@us.test> 3"),
+        (&[marked, each, marked], "<to0x@us.test> 0 / <to3x@us.test> 3"),
+        (&[each, each], "<to0@us.test> 0 / <to3@us.test> 3"),
+        (&[too_few], "451 4.3.0 temporary failure, try again later"),
+    ] {
+        let link = |does: &fn(&Parcel) -> SendAs| {
+            (Arc::new(As(*does)) as Arc<dyn OutboundPolicy>, Duration::from_secs(5))
+        };
+        let chain = OutboundChain::new(policies.iter().map(link).collect());
+        let show = |part: &Arc<Parcel>| {
+            let to = part.recipients().map(|(_, to)| to.address.local().to_string());
+            format!("{} {}", part.info.message.envelope.sender, to.collect::<Vec<_>>().join(" "))
+        };
+        let said = match chain.send_as(&Arc::new(parcel())).await {
+            Ok(parts) => parts.iter().map(show).collect::<Vec<_>>().join(" / "),
+            Err(why) => why.to_string(),
+        };
+        assert_eq!(said, expected);
     }
 }

@@ -1,7 +1,8 @@
 //! The log of what happens to mail: one line an event, with the queue id.
 
 use merpati_plugin::deliver::DeliveryResult;
-use merpati_plugin::{Event, Observer};
+use merpati_plugin::{Event, News, Observer};
+use merpati_types::MessageId;
 
 /// Writes events to the log. What happens to messages is told at `info`, conversations and
 /// verdicts at `debug`.
@@ -51,12 +52,29 @@ impl Observer for EventLog {
                     reply = outcome.diagnostic,
                 );
             }
+            Event::Heard { id, news } => heard(*id, news),
             Event::Reported { about, action } => {
                 tracing::info!(event = "reported", id = %about, action);
             }
             _ => {}
         }
     }
+}
+
+fn heard(id: Option<MessageId>, news: &News) {
+    tracing::info!(
+        event = "heard",
+        id = id.map(tracing::field::display),
+        kind = news.kind,
+        about = news.recipient.as_ref().map(tracing::field::display),
+        class = news.class,
+        status = news.status.map(tracing::field::display),
+        reply = news.diagnostic,
+        envid = news.envid,
+        message_id = news.message_id,
+        signed = news.is_signed,
+        suppressed = news.suppressed,
+    );
 }
 
 fn conversation(event: &Event<'_>) {
@@ -195,13 +213,17 @@ mod tests {
                 id: Some(id),
                 rejection: &rejection,
             });
+            let recipient = merpati_types::Mailbox::parse("b@x.test").ok();
+            let news = News { kind: "failed", recipient, ..News::default() };
+            EventLog.observe(&Event::Heard { id: Some(id), news: &news });
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-        assert_eq!(events, ["discarded", "refused"]);
-        for line in &lines {
+        assert_eq!(events, ["discarded", "refused", "heard"]);
+        assert_eq!((&lines[2]["kind"], &lines[2]["about"]), (&"failed".into(), &"b@x.test".into()));
+        for line in &lines[..2] {
             assert_eq!(
                 (&line["id"], &line["peer"]),
                 (&"0000000000001".into(), &"192.0.2.1".into())

@@ -14,6 +14,7 @@
 //! | `merpati_messages_discarded_total` | `listener` |
 //! | `merpati_deliveries_total` | `transport`, `result` |
 //! | `merpati_reports_total` | `action` |
+//! | `merpati_reports_heard_total` | `kind`, `class` |
 //! | `merpati_queue_messages`, `merpati_queue_octets` | |
 //! | `merpati_queue_parcels` | `state` |
 //! | `merpati_ready`, `merpati_shedding` (0 or 1) | |
@@ -39,7 +40,7 @@ const SECONDS: [f64; 12] =
 /// From a line of text to the largest messages.
 const OCTETS: [f64; 8] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 10e6, 50e6];
 
-const COUNTERS_AND_TIMES: [(&str, &str); 10] = [
+const COUNTERS_AND_TIMES: [(&str, &str); 11] = [
     ("merpati_connections_total", "Connections accepted."),
     ("merpati_verdicts_total", "Answers of policies."),
     ("merpati_logins_total", "Attempts to authenticate."),
@@ -48,6 +49,7 @@ const COUNTERS_AND_TIMES: [(&str, &str); 10] = [
     ("merpati_messages_discarded_total", "Messages answered 250 and not kept."),
     ("merpati_deliveries_total", "Recipients of delivery attempts, by result."),
     ("merpati_reports_total", "Delivery reports queued."),
+    ("merpati_reports_heard_total", "Recipients of whom reports from outside speak."),
     ("merpati_session_seconds", "How long connections lasted."),
     ("merpati_accept_seconds", "From MAIL to a durable message."),
 ];
@@ -207,6 +209,11 @@ impl Observer for Metrics {
                 let labels = labels([("transport", transport), ("result", result)]);
                 self.count("merpati_deliveries_total", labels);
             }
+            Event::Heard { news, .. } => {
+                let class = news.class.unwrap_or("none");
+                let labels = labels([("kind", news.kind), ("class", class)]);
+                self.count("merpati_reports_heard_total", labels);
+            }
             Event::Reported { action, .. } => {
                 self.count("merpati_reports_total", labels([("action", action)]));
             }
@@ -231,7 +238,7 @@ fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Vec<Label> {
 mod tests {
     use std::sync::Arc;
 
-    use merpati_plugin::{Connection, Conversation, Protocol, Stage};
+    use merpati_plugin::{Connection, Conversation, News, Protocol, Stage};
     use merpati_types::{Rejection, Status};
 
     use super::*;
@@ -261,6 +268,10 @@ mod tests {
         let lasted = Duration::from_secs(2);
         metrics.observe(&Event::Connected { conversation: &conversation });
         metrics.observe(&Event::Disconnected { conversation: &conversation, lasted, messages: 0 });
+        let recipient = merpati_types::Mailbox::parse("b@y.test").ok();
+        let class = Some("unknown-user");
+        let news = News { kind: "failed", recipient, class, ..News::default() };
+        metrics.observe(&Event::Heard { id: None, news: &news });
         metrics.set_queue(&Stats { held: 7, ..Stats::default() });
         let text = metrics.render();
         for line in [
@@ -269,6 +280,7 @@ mod tests {
             "merpati_refused_total{stage=\"rcpt\",code=\"550\"} 2",
             "merpati_session_seconds_bucket{listener=\"mx\",le=\"5\"} 1",
             "merpati_session_seconds_bucket{listener=\"mx\",le=\"1\"} 0",
+            "merpati_reports_heard_total{kind=\"failed\",class=\"unknown-user\"} 1",
             "merpati_queue_parcels{state=\"held\"} 7",
             "# HELP merpati_refused_total Commands and messages refused, by stage and reply code.",
         ] {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use merpati_types::{MessageId, Recipient, Rejection, Status};
 
 use crate::connection::{Connection, Conversation};
-use crate::decision::{Decision, Effects, Outcome};
+use crate::decision::{Decision, Effect, Effects, Outcome};
 use crate::guard::{Answer, failed, guarded};
 use crate::observer::{Event, Observers, Stage, VerdictRecord};
 use crate::policy::{Policy, PolicyFactory};
@@ -187,12 +187,13 @@ impl ChainSession {
     }
 
     /// Asks at *rcpt*. When the ruling is [`Ruling::Proceed`], the recipient has been added,
-    /// unless a policy asked for its removal (an alias adds others in its place).
+    /// unless a policy asked for its removal (an alias adds others in its place). A policy that
+    /// readdresses it has the later ones asked about the address that is meant.
     pub async fn rcpt(
         &mut self,
         conversation: &Conversation,
         transaction: &mut Transaction,
-        recipient: Recipient,
+        mut recipient: Recipient,
     ) -> Ruling {
         let mut vouched = false;
         let mut wanted = Effects::NONE;
@@ -210,7 +211,12 @@ impl ChainSession {
                 Decision::Disconnect(rejection) => return Ruling::Disconnect(rejection),
                 Decision::Discard => return Ruling::Discard,
             }
-            wanted = wanted.into_iter().chain(effects).collect();
+            for effect in effects {
+                match effect {
+                    Effect::Readdress(meant) => recipient = meant,
+                    other => wanted = wanted.with(other),
+                }
+            }
         }
         if !vouched {
             return Ruling::Refuse(nobody_vouched());

@@ -48,6 +48,9 @@ pub enum Effect {
     AddRecipient(Recipient),
     /// Do not deliver to this recipient.
     RemoveRecipient(Mailbox),
+    /// At *rcpt*: this recipient is meant. The later policies are asked about it instead of the one
+    /// before, so one of them, or this one, must vouch for it. Has no effect at other stages.
+    Readdress(Recipient),
     /// Keep the message in the queue until an operator releases it; the text says why.
     Hold(String),
     /// Deliver into this folder instead of the inbox.

@@ -30,7 +30,7 @@ pub use decision::{Decision, Effect, Effects, Failure, Outcome, PolicyResult};
 pub use deliver::{Deliverer, DeliveryOutcome, ExplainHow, Job};
 pub use explain::Finding;
 pub use facts::{Fact, FactKind, Facts};
-pub use observer::{Event, Observer, Observers, Stage};
+pub use observer::{Event, News, Observer, Observers, Stage};
 pub use outbound::{
     Leave, OutboundChain, OutboundPolicy, PeerTls, RemoteHost, SendAs, Sending, Stopped,
 };

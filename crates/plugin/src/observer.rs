@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use merpati_types::{MessageId, Rejection};
+use merpati_types::{EnhancedStatus, Mailbox, MessageId, Rejection};
 
 use crate::connection::Conversation;
 use crate::deliver::DeliveryOutcome;
@@ -59,6 +59,31 @@ pub struct VerdictRecord<'a> {
     pub effects: usize,
     /// How long it took.
     pub took: Duration,
+}
+
+/// What a report from outside says about mail of ours to one recipient (RFC 3464, RFC 5965). It is
+/// the claim of whoever sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// `failed`, `delayed`, `delivered`, `relayed` or `expanded`; of a feedback report `abuse`,
+    /// `fraud` and so on.
+    pub kind: &'static str,
+    /// The recipient it is about, if that can be told.
+    pub recipient: Option<Mailbox>,
+    /// What kind of trouble it was, as in `merpati-dsn`.
+    pub class: Option<&'static str>,
+    /// The status it gives.
+    pub status: Option<EnhancedStatus>,
+    /// What the other system said.
+    pub diagnostic: Option<String>,
+    /// The envelope id that the message had.
+    pub envid: Option<String>,
+    /// The Message-ID of the message, without brackets.
+    pub message_id: Option<String>,
+    /// Whether it came to an address that only those know who have had mail from it.
+    pub is_signed: bool,
+    /// Whether the recipient is on the suppression list because of it.
+    pub suppressed: bool,
 }
 
 /// Something that happened.
@@ -150,6 +175,13 @@ pub enum Event<'a> {
         outcome: &'a DeliveryOutcome,
         /// Whether it is given up: failed, or expired.
         bounced: bool,
+    },
+    /// A report from outside has come in; one event for each recipient it speaks of.
+    Heard {
+        /// The message that brought it; none if it was read and not kept.
+        id: Option<MessageId>,
+        /// What it says.
+        news: &'a News,
     },
     /// A DSN was queued.
     Reported {

@@ -45,6 +45,8 @@ impl Transaction {
                 Effect::Header(edit) => self.edits.push(edit),
                 Effect::AddRecipient(recipient) => self.add_recipient(recipient),
                 Effect::RemoveRecipient(mailbox) => self.remove_recipient(&mailbox),
+                // The chain has done it.
+                Effect::Readdress(_) => {}
                 Effect::Hold(reason) => self.attributes.hold = Some(reason),
                 Effect::Quarantine(folder) => self.attributes.folder = Some(folder),
                 Effect::NotBefore(when) => self.attributes.not_before = Some(when),

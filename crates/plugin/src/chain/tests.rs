@@ -27,6 +27,10 @@ enum Does {
     Hang,
     /// Continues, and asks for another recipient.
     Alias,
+    /// Continues, and says that another recipient is meant.
+    Readdress,
+    /// Accepts that other recipient only.
+    AcceptMeant,
     /// Accepts if an earlier policy has tagged the transaction.
     WantsTag,
     Tag,
@@ -44,7 +48,7 @@ impl PolicyFactory for Scripted {
 }
 
 impl Scripted {
-    async fn answer(&self, transaction: &Transaction) -> PolicyResult {
+    async fn answer(&self, transaction: &Transaction, asked: Option<&Recipient>) -> PolicyResult {
         let no = Rejection::permanent(Status::POLICY, "no");
         let decision = match self.0 {
             Does::Continue => Decision::Continue,
@@ -63,6 +67,14 @@ impl Scripted {
                 let effects = Effects::NONE.with(Effect::AddRecipient(other));
                 return Ok(Outcome::effects(effects));
             }
+            Does::Readdress => {
+                let meant = Recipient::new(Mailbox::parse("meant@mx.test")?);
+                return Ok(Outcome::effects(Effects::NONE.with(Effect::Readdress(meant))));
+            }
+            Does::AcceptMeant => match asked.map(|asked| asked.address.local().as_str()) {
+                Some("meant") => Decision::Accept,
+                _ => Decision::Reject(no),
+            },
             Does::Tag => {
                 let effects = Effects::NONE.with(Effect::Tag("k".to_owned(), "v".to_owned()));
                 return Ok(Outcome::effects(effects));
@@ -77,15 +89,15 @@ impl Scripted {
 #[async_trait]
 impl Policy for Scripted {
     async fn mail(&mut self, _: &Conversation, transaction: &Transaction) -> PolicyResult {
-        self.answer(transaction).await
+        self.answer(transaction, None).await
     }
     async fn rcpt(
         &mut self,
         _: &Conversation,
         transaction: &Transaction,
-        _: &Recipient,
+        asked: &Recipient,
     ) -> PolicyResult {
-        self.answer(transaction).await
+        self.answer(transaction, Some(asked)).await
     }
 }
 
@@ -150,7 +162,10 @@ async fn check_rcpt(policies: &[Does], ruling: &str, added: &[&str], noted: &[&s
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_needs_somebody_who_vouches_and_nobody_who_refuses() {
-    use Does::{Accept, Alias, Continue, Discard, Disconnect, Fail, Hang, Panic, Reject};
+    use Does::{
+        Accept, AcceptMeant, Alias, Continue, Discard, Disconnect, Fail, Hang, Panic, Readdress,
+        Reject,
+    };
     let bob = ["bob@mx.test"];
     check_rcpt(&[], NOBODY, &[], &[]).await;
     check_rcpt(&[Continue], NOBODY, &[], &["continue"]).await;
@@ -169,6 +184,11 @@ async fn a_recipient_needs_somebody_who_vouches_and_nobody_who_refuses() {
     check_rcpt(&[Alias, Accept, Reject], "550 5.7.1 no", &[], &["continue", "accept", "reject"])
         .await;
     check_rcpt(&[Alias], NOBODY, &[], &["continue"]).await;
+    // Who is meant is asked about from there on.
+    let meant = ["meant@mx.test"];
+    check_rcpt(&[Readdress], NOBODY, &[], &["continue"]).await;
+    check_rcpt(&[Readdress, AcceptMeant], "proceed", &meant, &["continue", "accept"]).await;
+    check_rcpt(&[AcceptMeant, Readdress], "550 5.7.1 no", &[], &["reject"]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,6 +41,9 @@ pub enum ExchangeError {
     /// A message came when none was expected.
     #[error("the exchange is over")]
     Over,
+    /// This side speaks PLAIN and LOGIN alone; for SMTP, 504 5.5.4.
+    #[error("the server does not speak this mechanism")]
+    NotSpoken,
 }
 
 /// An exchange in progress.
@@ -67,6 +70,7 @@ impl Exchange {
         let state = match mechanism {
             Mechanism::Plain => State::Plain,
             Mechanism::Login => State::LoginUser,
+            _ => return (Self(State::Over), Step::Failed(ExchangeError::NotSpoken)),
         };
         let mut exchange = Self(state);
         let step = match (initial, &exchange.0) {

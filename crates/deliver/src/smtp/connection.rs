@@ -13,7 +13,8 @@ use merpati_route::security::{
     Failure, Handshake, Outcome as Judgement, RequireTls, Security, Verdict,
 };
 use merpati_route::tls_rpt::Fault;
-use merpati_sasl::client::Exchange;
+use merpati_sasl::Mechanism;
+use merpati_sasl::client::{self as sasl, Channel as SaslChannel, Exchange};
 use merpati_session::client::{
     Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
 };
@@ -210,13 +211,14 @@ impl Connection {
         if !self.client.is_encrypted() {
             return Err(DialError::NoAuth);
         }
-        if offered.offers_auth("PLAIN") {
-            Ok(Exchange::plain(&credentials.user, credentials.password.clone()))
-        } else if offered.offers_auth("LOGIN") {
-            Ok(Exchange::login(&credentials.user, credentials.password.clone()))
-        } else {
-            Err(DialError::NoAuth)
-        }
+        let Credentials { user, password } = credentials;
+        let credentials =
+            sasl::Credentials::password(user, password.clone()).map_err(|_| DialError::NoAuth)?;
+        let channel = SaslChannel::encrypted(&offered.auth, None);
+        let spoken = [Mechanism::Plain, Mechanism::Login];
+        sasl::choose(&offered.auth, &credentials, &channel, &spoken)
+            .and_then(|mechanism| Exchange::new(mechanism, &credentials, &channel, &[]))
+            .ok_or(DialError::NoAuth)
     }
 
     /// How it is encrypted.

@@ -10,22 +10,27 @@ use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::{OutboundPolicy, PolicyFactory, Tables};
 use merpati_types::{Domain, Timestamp};
 
+use crate::batv::BatvPolicy;
 use crate::fixups::Fixups;
 use crate::hold::{Hold, HoldConfig};
 use crate::loops::{Loops, LoopsConfig};
 use crate::quota::{Quota, QuotaConfig, Usage};
 use crate::recipients::{Recipients, RecipientsError};
+use crate::returned::{Returned, ReturnedConfig};
 use crate::sender::{Sender, SenderConfig};
+use crate::srs::SrsPolicy;
 use crate::suppress::Suppress;
 use crate::suppression::Suppression;
+use crate::tell::Tell;
 use crate::trusted::{Trusted, TrustedConfig};
+use crate::verp::VerpPolicy;
 
 /// The names of the stock policies.
-pub const STOCK: [&str; 7] =
-    ["fixups", "hold", "loops", "quota", "recipients", "sender", "trusted"];
+pub const STOCK: [&str; 8] =
+    ["fixups", "hold", "loops", "quota", "recipients", "returned", "sender", "trusted"];
 
 /// The names of the stock outbound policies.
-pub const STOCK_OUTBOUND: [&str; 1] = ["suppress"];
+pub const STOCK_OUTBOUND: [&str; 4] = ["batv", "srs", "suppress", "verp"];
 
 /// The stock outbound policy of this name, with these options; `None` if there is none of the
 /// name. Its files are read again by making it anew.
@@ -39,10 +44,16 @@ pub fn find_outbound(
     environment: &Environment,
 ) -> Option<Result<Arc<dyn OutboundPolicy>, Invalid>> {
     Some(match name {
-        "suppress" => Suppress::from_options(options, environment)
-            .map(|suppress| Arc::new(suppress) as Arc<dyn OutboundPolicy>),
+        "batv" => BatvPolicy::from_options(options, environment).map(shared),
+        "srs" => SrsPolicy::from_options(options, environment).map(shared),
+        "suppress" => Suppress::from_options(options, environment).map(shared),
+        "verp" => VerpPolicy::from_options(options).map(shared),
         _ => return None,
     })
+}
+
+fn shared(policy: impl OutboundPolicy + 'static) -> Arc<dyn OutboundPolicy> {
+    Arc::new(policy)
 }
 
 /// Reads a policy's files again. What it had stays where that fails. Blocks on the disk.
@@ -78,6 +89,8 @@ impl Stock {
             "quota" => QuotaConfig::from_options(options)
                 .map(|config| Quota::new(config, environment.usage.clone()).into()),
             "recipients" => Recipients::from_options(options, environment).map(Self::from),
+            "returned" => ReturnedConfig::from_options(options)
+                .map(|config| Returned::new(config, environment).into()),
             "sender" => SenderConfig::from_options(options).map(|c| Sender::new(c).into()),
             "trusted" => TrustedConfig::from_options(options).map(|c| Trusted::new(c).into()),
             _ => return None,
@@ -102,7 +115,7 @@ macro_rules! without_files {
     )*};
 }
 
-without_files! { Fixups Hold Loops Quota Sender Trusted }
+without_files! { Fixups Hold Loops Quota Returned Sender Trusted }
 
 impl fmt::Debug for Stock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,6 +140,8 @@ pub struct Environment {
     pub suppression: Option<Suppression>,
     /// Tells what replies mean.
     pub classifier: Classifier,
+    /// Who is told of reports; connected once there are observers.
+    pub tell: Tell,
 }
 
 impl Environment {
@@ -143,6 +158,7 @@ impl Environment {
             tables: Tables::default(),
             suppression: None,
             classifier: Classifier::default(),
+            tell: Tell::default(),
         }
     }
 }

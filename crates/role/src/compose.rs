@@ -26,7 +26,7 @@ use merpati_plugin::{
 };
 use merpati_policy::quota::Usage;
 use merpati_policy::suppression::Suppression;
-use merpati_policy::{Environment, STOCK, STOCK_OUTBOUND, Stock, find_outbound};
+use merpati_policy::{Environment, STOCK, STOCK_OUTBOUND, Stock, Tell, find_outbound};
 use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
 use merpati_server::{Repeats, Service, ServiceSettings, SystemClock, TlsMode};
@@ -55,6 +55,8 @@ pub(crate) struct Composed {
     pub(crate) usage: Usage,
     /// Connected with the list once it is open.
     pub(crate) suppression: Option<Suppression>,
+    /// Connected with the observers.
+    tell: Tell,
 }
 
 /// Builds the parts. `None` where a part could not be built, with the reason among the errors of
@@ -76,7 +78,7 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
         return None;
     }
     let (routing, resolver) = (routing?, resolver?);
-    let Environment { usage, suppression, .. } = environment;
+    let Environment { usage, suppression, tell, .. } = environment;
     let kind = role.kind;
     Some(Composed {
         config,
@@ -88,6 +90,7 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
         kind,
         usage,
         suppression,
+        tell,
     })
 }
 
@@ -369,6 +372,7 @@ impl Composed {
     ) -> Result<Vec<Arc<Service>>, ChainError> {
         let queue = Arc::clone(spool);
         self.usage.connect(move |share| queue.queued(share));
+        self.tell.connect(observers.clone());
         let chain = Chain::new(self.chain.clone(), observers.clone())?;
         let service = |listen: &sections::Listen| {
             let rule = listen.auth.unwrap_or_else(|| self.kind.auth());

@@ -88,6 +88,8 @@ fn write_files() -> TempDir {
         ("dkim.pem", &dkim_key),
         ("wording.txt", "[language]\nde\n"),
         ("classes.txt", "policy 5.7.*\n"),
+        ("srs.key", "tops3cret\n"),
+        ("batv.key", "tops3cret\n"),
         ("password", "open sesame\n"),
         ("root.key", ROOT_KEY),
         ("token", "open sesame\n"),

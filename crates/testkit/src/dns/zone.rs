@@ -1,6 +1,7 @@
 //! Zones as text, and what is found in them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -140,8 +141,11 @@ impl Zone {
         let mut owner = name.clone();
         for _ in 0..ALIASES {
             let Some(node) = self.names.get(&LowerName::new(&owner)) else {
-                let below = self.names.keys().any(|known| owner.zone_of(known));
-                let code = if below { ResponseCode::NoError } else { ResponseCode::NXDomain };
+                let code = if self.has_any_in(&owner) {
+                    ResponseCode::NoError
+                } else {
+                    ResponseCode::NXDomain
+                };
                 return Found::Nothing { owner, aliases, code };
             };
             if node.misdenied.is_some() {
@@ -213,7 +217,7 @@ impl Zone {
         let mut records = vec![authority(), self.nsec(owner)];
         if code == ResponseCode::NXDomain {
             let mut encloser = owner.base_name();
-            while !self.names.keys().any(|known| LowerName::new(&encloser).zone_of(known)) {
+            while !self.has_any_in(&encloser) {
                 encloser = encloser.base_name();
             }
             let wildcard = self.nsec(&encloser.prepend_label("*").expect("it is a short label"));
@@ -226,11 +230,13 @@ impl Zone {
 
     /// The record that matches or covers a name.
     fn nsec(&self, name: &Name) -> Record {
-        let seen: Vec<_> = self.names.iter().filter(|(name, _)| !self.is_below_cut(name)).collect();
         let name = LowerName::new(name);
-        let after = seen.partition_point(|(known, _)| **known <= name);
-        let (owner, node) = seen[after - 1];
-        let next = seen.get(after).map_or_else(Name::root, |(next, _)| Name::from(*next));
+        let shown = |(known, _): &(&LowerName, _)| !self.is_below_cut(known);
+        let covering = self.names.range(..=&name).rev().find(shown);
+        let (owner, node) = covering.expect("the root is a name of every signed zone");
+        let after = (Bound::Excluded(owner), Bound::Unbounded);
+        let next = self.names.range(after).find(shown);
+        let next = next.map_or_else(Name::root, |(next, _)| Name::from(next));
         let types: Vec<_> = match node.insecure {
             true => vec![RecordType::NS],
             false => node.records.iter().map(RData::record_type).collect(),
@@ -240,17 +246,35 @@ impl Zone {
     }
 
     fn is_below_cut(&self, name: &LowerName) -> bool {
-        let cuts = self.names.iter().filter(|(_, node)| node.insecure);
-        cuts.into_iter().any(|(cut, _)| cut != name && cut.zone_of(name))
+        let name = Name::from(name);
+        !name.is_root() && self.cut(name.base_name()).is_some()
+    }
+
+    /// The closest unsigned zone that a name is in, if it is in one.
+    fn cut(&self, mut name: Name) -> Option<Name> {
+        loop {
+            if self.names.get(&LowerName::new(&name)).is_some_and(|node| node.insecure) {
+                return Some(name);
+            }
+            if name.is_root() {
+                return None;
+            }
+            name = name.base_name();
+        }
+    }
+
+    /// Whether the name has a line, or one below it has: those follow it in the order of names.
+    fn has_any_in(&self, name: &Name) -> bool {
+        let name = LowerName::new(name);
+        let first = self.names.range(&name..).next();
+        first.is_some_and(|(known, _)| name.zone_of(known))
     }
 
     /// The unsigned zone that has this type of this name.
     fn unsigned_zone(&self, name: &Name, kind: RecordType) -> Option<Name> {
-        let name = LowerName::new(name);
-        let mut cuts = self.names.iter().filter(|(cut, node)| node.insecure && cut.zone_of(&name));
-        let (cut, _) = cuts.next_back()?;
-        let of_parent = matches!(kind, RecordType::DS | RecordType::NSEC) && *cut == name;
-        (!of_parent).then(|| Name::from(cut))
+        let cut = self.cut(name.clone())?;
+        let of_parent = matches!(kind, RecordType::DS | RecordType::NSEC) && cut == *name;
+        (!of_parent).then_some(cut)
     }
 }
 

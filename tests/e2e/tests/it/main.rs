@@ -24,3 +24,5 @@ mod smuggling;
 mod start;
 #[cfg(test)]
 mod suppression;
+#[cfg(test)]
+mod tls;

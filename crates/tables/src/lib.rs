@@ -1,13 +1,19 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
+mod address;
 mod cached;
 mod file;
 mod lines;
 mod regex;
+#[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
+mod sql;
 mod stock;
 
 pub use cached::{CacheConfig, Cached};
 pub use file::FileTable;
 pub use lines::{FileError, MAX_FILE, MAX_LINE};
 pub use regex::RegexTable;
+#[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
+pub use sql::SqlTable;
 pub use stock::{STOCK, stock};

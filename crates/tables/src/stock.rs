@@ -9,14 +9,30 @@ use crate::file::FileTable;
 use crate::regex::RegexTable;
 
 /// The names of the kinds.
-pub const STOCK: [&str; 2] = ["file", "regex"];
+pub const STOCK: [&str; 3] = ["file", "regex", "sql"];
 
-/// A table of a kind, from its options; `None` if there is no such kind.
+/// A table of a kind, from its options; `None` if there is no such kind. One that this build has
+/// no drivers for is recorded as a mistake.
 #[must_use]
 pub fn stock(kind: &str, options: &Options) -> Option<Result<Arc<dyn Table>, Invalid>> {
     Some(match kind {
-        "file" => FileTable::from_options(options).map(|table| Arc::new(table) as Arc<dyn Table>),
-        "regex" => RegexTable::from_options(options).map(|table| Arc::new(table) as Arc<dyn Table>),
+        "file" => FileTable::from_options(options).map(shared),
+        "regex" => RegexTable::from_options(options).map(shared),
+        "sql" => sql(options),
         _ => return None,
     })
+}
+
+fn shared(table: impl Table + 'static) -> Arc<dyn Table> {
+    Arc::new(table)
+}
+
+#[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
+fn sql(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
+    crate::sql::SqlTable::from_options(options).map(shared)
+}
+
+#[cfg(not(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite")))]
+fn sql(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
+    Err(options.reject("this server is built without databases (cargo feature `databases`)"))
 }

@@ -1,6 +1,9 @@
 //! Tables from their options, as a configuration has them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[cfg(feature = "sql-sqlite")]
+mod sqlite;
+
 use std::fs;
 use std::sync::Arc;
 
@@ -69,6 +72,16 @@ async fn a_file_has_its_rows() {
         assert_eq!(table.find(&key).await.unwrap(), None, "{key:?}");
     }
     assert!(table.knows_parts());
+}
+
+#[test]
+fn a_kind_that_is_not_built_in_is_a_mistake() {
+    assert!(stock("flie", &Options::new([])).is_none());
+    if cfg!(not(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))) {
+        let options = Options::new([]);
+        assert!(stock("sql", &options).unwrap().is_err());
+        assert!(options.errors().sorted()[0].message.contains("built without databases"));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::workspace::{Package, Workspace};
+use crate::workspace::{DATABASES, Package, Workspace};
 
 mod peers;
 
@@ -52,12 +52,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let runner = Runner::find(workspace);
     let mut steps = vec![step("tests", || passes(runner.tests(workspace, &packages)))?];
     if args.quick {
-        let left_out = || Ok(Outcome::Skipped("--quick".to_owned()));
-        steps.push(step("examples", left_out)?);
-        steps.push(step("fuzz corpora", left_out)?);
+        for name in ["examples", "fuzz corpora", "databases"] {
+            steps.push(step(name, || Ok(Outcome::Skipped("--quick".to_owned())))?);
+        }
     } else {
         steps.push(step("examples", || passes(examples(workspace)))?);
         steps.push(step("fuzz corpora", || corpora(workspace, &packages))?);
+        steps.push(step("databases", || passes(databases(workspace)))?);
     }
     steps.push(step("peers", || match args.peers {
         None => Ok(Outcome::Skipped("not asked for: --peers".to_owned())),
@@ -156,6 +157,13 @@ fn nextest(workspace: &Workspace, profile: &str) -> Command {
 
 fn examples(workspace: &Workspace) -> Command {
     workspace.cargo(&["test", "--workspace", "--doc", "--quiet"])
+}
+
+/// What is only built where it is asked for.
+fn databases(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo(&["test", "--quiet", "--no-fail-fast"]);
+    command.args(DATABASES);
+    command
 }
 
 /// Replays what the fuzz targets have collected. As a member of the workspace the package runs

@@ -8,6 +8,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+/// What databases are for, with their drivers. They are heavy to build, so that only servers for
+/// release have them, and a step of the checks.
+pub(crate) const DATABASES: [&str; 4] =
+    ["--package=merpati-role", "--package=merpati-tables", "--features", "merpati-role/databases"];
+
 /// The workspace this program runs for.
 pub(crate) struct Workspace {
     /// The directory of the root manifest.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::Finding;
-use crate::workspace::Workspace;
+use crate::workspace::{DATABASES, Workspace};
 
 /// The cargo-deny that is built when there is none.
 const CARGO_DENY: &str = "0.20.2";
@@ -17,7 +17,11 @@ pub(super) fn fmt(workspace: &Workspace) -> Result<Vec<Finding>> {
 pub(super) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = workspace.cargo(&["clippy", "--workspace", "--all-targets", "--keep-going"]);
     command.args(["--quiet", "--", "-D", "warnings"]);
-    passes(command, "cargo clippy")
+    let mut findings = passes(command, "cargo clippy")?;
+    let mut command = workspace.cargo(&["clippy", "--all-targets", "--keep-going"]);
+    command.args(DATABASES).args(["--quiet", "--", "-D", "warnings"]);
+    findings.extend(passes(command, "cargo clippy with databases")?);
+    Ok(findings)
 }
 
 pub(super) fn doc(workspace: &Workspace) -> Result<Vec<Finding>> {

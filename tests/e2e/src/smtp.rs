@@ -80,6 +80,17 @@ impl Smtp {
         Self::greet(Box::new(connect(address)?))
     }
 
+    /// Connects as if from `client`, to a server that believes the PROXY header, and says EHLO.
+    ///
+    /// # Errors
+    /// What the connection or the server said.
+    pub fn proxied(address: SocketAddr, client: &str) -> io::Result<Self> {
+        let mut stream = connect(address)?;
+        let header = format!("PROXY TCP4 {client} 127.0.0.1 40000 {}\r\n", address.port());
+        stream.write_all(header.as_bytes())?;
+        Self::greet(Box::new(stream))
+    }
+
     /// Connects with TLS from the first byte, checks the certificate for `name` against the roots
     /// in `ca`, and says EHLO.
     ///

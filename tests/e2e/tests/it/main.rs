@@ -9,6 +9,8 @@ mod extension;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod forwarding;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod messages;

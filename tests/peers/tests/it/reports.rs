@@ -1,9 +1,10 @@
-//! Our delivery reports, read by the `email` package of Python.
+//! Our delivery reports, read by the `email` package of Python, and by `mail-parser`.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use mail_parser::{MessageParser, MimeHeaders as _};
 use merpati_dsn::{
     About, Action, BounceClass, OriginalMessage, Report, ReportedRecipient, Wording,
 };
@@ -170,6 +171,50 @@ fn python_reads_our_reports() {
                 assert!(text.contains(said), "{said} is not in {name}");
             }
             check_groups(case, &found["groups"], &name);
+        }
+    }
+}
+
+/// The same with `mail-parser`, the library that mail servers in Rust read with.
+#[test]
+fn mail_parser_reads_our_reports() {
+    for case in &CASES {
+        for (wording, words) in Wording::shipped().into_iter().zip(case.words) {
+            let report = case.report(wording);
+            let name = format!("{:?} in {}", case.action, wording.language());
+            let message = MessageParser::default().parse(&report.bytes).expect(&name);
+            let kind = message.content_type().unwrap();
+            assert_eq!((kind.ctype(), kind.subtype()), ("multipart", Some("report")), "{name}");
+            assert_eq!(kind.attribute("report-type"), Some("delivery-status"), "{name}");
+            assert_eq!(message.subject(), Some(words[0]), "{name}");
+            let to = message.to().and_then(|to| to.first()).and_then(|to| to.address());
+            assert_eq!(to, Some("alice@sender.test"), "{name}");
+            let [_, human, machine, returned] = &message.parts[..] else {
+                panic!("{name}: {} parts", message.parts.len())
+            };
+            let text = human.text_contents().expect(&name);
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            for said in [words[1], "<bob@receiver.test>", case.diagnostic] {
+                assert!(text.contains(said), "{said} is not in {name}: {text}");
+            }
+            assert!(machine.is_content_type("message", "delivery-status"), "{name}");
+            let status = String::from_utf8_lossy(machine.contents()).into_owned();
+            for line in [
+                "Original-Envelope-Id: QQ1".to_owned(),
+                "Reporting-MTA: dns; relay.test".to_owned(),
+                "Final-Recipient: rfc822; bob@receiver.test".to_owned(),
+                format!("Action: {}", case.action.name()),
+                format!("Status: {}", case.status),
+                format!("Diagnostic-Code: smtp; {}", case.diagnostic),
+            ] {
+                let found = status.lines().any(|found| found == line);
+                assert!(found, "{line} is not in {name}: {status}");
+            }
+            let headers = returned.message().map_or_else(
+                || MessageParser::default().parse(returned.contents()),
+                |message| Some(message.clone()),
+            );
+            assert_eq!(headers.expect(&name).subject(), Some("hi"), "{name}");
         }
     }
 }

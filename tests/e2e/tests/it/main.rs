@@ -1,6 +1,8 @@
 //! Tests of the whole.
 
 #[cfg(test)]
+mod bounces;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod explain;

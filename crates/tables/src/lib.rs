@@ -1,9 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-#[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
+#[cfg(any(
+    feature = "ldap",
+    feature = "sql-mysql",
+    feature = "sql-postgres",
+    feature = "sql-sqlite",
+))]
 mod address;
 mod cached;
 mod file;
+#[cfg(feature = "ldap")]
+mod ldap;
 mod lines;
 mod regex;
 #[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
@@ -12,6 +19,8 @@ mod stock;
 
 pub use cached::{CacheConfig, Cached};
 pub use file::FileTable;
+#[cfg(feature = "ldap")]
+pub use ldap::LdapTable;
 pub use lines::{FileError, MAX_FILE, MAX_LINE};
 pub use regex::RegexTable;
 #[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]

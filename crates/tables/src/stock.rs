@@ -9,7 +9,7 @@ use crate::file::FileTable;
 use crate::regex::RegexTable;
 
 /// The names of the kinds.
-pub const STOCK: [&str; 3] = ["file", "regex", "sql"];
+pub const STOCK: [&str; 4] = ["file", "ldap", "regex", "sql"];
 
 /// A table of a kind, from its options; `None` if there is no such kind. One that this build has
 /// no drivers for is recorded as a mistake.
@@ -17,6 +17,7 @@ pub const STOCK: [&str; 3] = ["file", "regex", "sql"];
 pub fn stock(kind: &str, options: &Options) -> Option<Result<Arc<dyn Table>, Invalid>> {
     Some(match kind {
         "file" => FileTable::from_options(options).map(shared),
+        "ldap" => ldap(options),
         "regex" => RegexTable::from_options(options).map(shared),
         "sql" => sql(options),
         _ => return None,
@@ -35,4 +36,14 @@ fn sql(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
 #[cfg(not(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite")))]
 fn sql(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
     Err(options.reject("this server is built without databases (cargo feature `databases`)"))
+}
+
+#[cfg(feature = "ldap")]
+fn ldap(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
+    crate::ldap::LdapTable::from_options(options).map(shared)
+}
+
+#[cfg(not(feature = "ldap"))]
+fn ldap(options: &Options) -> Result<Arc<dyn Table>, Invalid> {
+    Err(options.reject("this server is built without directories (cargo feature `databases`)"))
 }

@@ -1,6 +1,8 @@
 //! Tables from their options, as a configuration has them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[cfg(feature = "ldap")]
+mod ldap;
 #[cfg(feature = "sql-sqlite")]
 mod sqlite;
 
@@ -81,6 +83,11 @@ fn a_kind_that_is_not_built_in_is_a_mistake() {
         let options = Options::new([]);
         assert!(stock("sql", &options).unwrap().is_err());
         assert!(options.errors().sorted()[0].message.contains("built without databases"));
+    }
+    if cfg!(not(feature = "ldap")) {
+        let options = Options::new([]);
+        assert!(stock("ldap", &options).unwrap().is_err());
+        assert!(options.errors().sorted()[0].message.contains("built without directories"));
     }
 }
 

@@ -1,13 +1,21 @@
 //! Addresses that other implementations have signed, and ours in their hands.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use merpati_dsn::{Batv, BatvKey, Keyring, Srs, SrsOptions};
+use merpati_dsn::{Batv, BatvKey, Keyring, Srs, SrsOptions, SrsReverseError};
 use merpati_types::{Domain, Mailbox, Secret, Timestamp};
 
 use crate::exim;
+use crate::process::Process;
+use crate::room::free_address;
+
+/// How long a daemon may take to answer.
+const LIMIT: Duration = Duration::from_secs(30);
 
 const SECRET: &str = "tops3cret";
 const SENDERS: [&str; 4] =
@@ -52,6 +60,74 @@ fn output(command: &mut Command) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The daemon that Postfix asks, with two tables over TCP (tcp_table(5)).
+struct Postsrsd {
+    forward: SocketAddr,
+    reverse: SocketAddr,
+    _process: Process,
+}
+
+impl Postsrsd {
+    fn start(directory: &Path, domain: &str) -> Self {
+        let secret = directory.join(domain);
+        fs::write(&secret, format!("{SECRET}\n")).unwrap();
+        let root = std::env::var_os("MERPATI_PEERS_ROOT")
+            .expect("`cargo xtask test --peers` says where postsrsd was unpacked");
+        let mut command = Command::new(Path::new(&root).join("postsrsd/usr/sbin/postsrsd"));
+        let (forward, reverse) = (free_address(), free_address());
+        command.arg(format!("-s{}", secret.display())).arg(format!("-d{domain}")).arg("-4");
+        command.arg(format!("-f{}", forward.port())).arg(format!("-r{}", reverse.port()));
+        let process = Process::spawn("postsrsd", command);
+        Self { forward, reverse, _process: process }
+    }
+
+    /// It says nothing when it is ready.
+    fn connect(table: SocketAddr) -> TcpStream {
+        let began = Instant::now();
+        loop {
+            match TcpStream::connect(table) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(began.elapsed() < LIMIT, "postsrsd: {error}"),
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// What an address becomes, or the reply if it has no other form.
+    fn ask(table: SocketAddr, address: &str) -> String {
+        let mut stream = Self::connect(table);
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(format!("get {address}\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        BufReader::new(stream).read_line(&mut reply).unwrap();
+        let reply = reply.trim_end();
+        reply.strip_prefix("200 ").unwrap_or(reply).to_owned()
+    }
+}
+
+#[test]
+fn postsrsd_rewrites_alike() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, two] = ["one.test", "two.test"].map(|at| Postsrsd::start(directory.path(), at));
+    // It rewrites nothing twice, and takes the last one for rewritten, since it begins so.
+    for sender in &SENDERS[..3] {
+        let now = now();
+        let first = Postsrsd::ask(one.forward, sender);
+        assert_eq!(srs("one.test").reverse(&address(&first), now), Ok(address(sender)), "{first}");
+        let second = srs("two.test").forward(&address(&first), now).unwrap();
+        let back = Postsrsd::ask(two.reverse, &second.to_string());
+        assert_eq!(address(&back), address(&first), "{second}");
+
+        let first = srs("one.test").forward(&address(sender), now).unwrap();
+        let back = Postsrsd::ask(one.reverse, &first.to_string());
+        assert_eq!(address(&back), address(sender), "{first}");
+    }
+    // Neither takes what nobody has signed.
+    let forged = "SRS0=abcd=JM=sender.test=alice@one.test";
+    assert!(Postsrsd::ask(one.reverse, forged).starts_with("500 "));
+    assert_eq!(srs("one.test").reverse(&address(forged), now()), Err(SrsReverseError::Forged));
 }
 
 /// Through one forwarder of theirs, one of ours, and back, and the other way round.

@@ -8,7 +8,7 @@
 //! | [`to_exim`] | relay → Exim by BDAT |
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email`, and `mail-parser` |
-//! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs and Exim |
+//! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs, postsrsd and Exim |
 //! | [`signed_zones`] | our resolver ← zones that Knot signs |
 //! | [`dkim`] | our signatures → dkimpy, Mail::DKIM |
 //!

@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use merpati_plugin::Deliverer;
-use merpati_plugin::options::{Found, FromOption, Invalid, Options, Parsed, Reader};
+use merpati_plugin::options::{
+    Found, FromOption, Invalid, Located, OneOrMany, Options, Parsed, Reader,
+};
 use merpati_route::Table;
 use merpati_route::security::Override;
 use merpati_session::client::Protocol;
-use merpati_types::{Host, Secret};
+use merpati_types::{Domain, Host, Secret};
 
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
 use crate::smtp::{
-    Credentials, Identity, Pin, Roots, Smtp, SmtpConfig, Target, TlsError, TlsSettings,
+    Credentials, Identity, InClear, Login, Mechanism, Pin, RelayHost, Roots, Smtp, SmtpConfig,
+    Target, TlsError, TlsSettings,
 };
 use crate::transports::Surroundings;
 
@@ -49,28 +52,32 @@ impl FromOption for LineEnding {
     }
 }
 
-/// `host`, `port`, `tls`, `ca`, `pins`, `certificate`, `key`, `user`, `password`.
+/// `host` or `mx`, `port`, `tls`, `ca`, `pins`, `certificate`, `key`, `user`, `password`, `token`,
+/// `credentials`, `mechanisms`, `auth_in_clear`.
 pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Built {
     let mut reader = options.reader();
-    let host = match reader.optional::<String>("host") {
-        None => Ok(Target::Mx),
-        Some(text) => match Host::parse(&text) {
-            Ok(host) => Ok(Target::Host(host)),
-            Err(error) => Err(reader.reject("host", error)),
-        },
+    let hosts = reader.optional::<OneOrMany<Parsed<RelayHost>>>("host");
+    let target = match (hosts, reader.optional::<Domain>("mx")) {
+        (None, None) => Ok(Target::Mx),
+        (None, Some(domain)) => Ok(Target::MxOf(domain)),
+        (Some(OneOrMany(hosts)), None) if !hosts.is_empty() => {
+            Ok(Target::Hosts(hosts.into_iter().map(|host| host.0).collect()))
+        }
+        (Some(_), None) => Err(reader.reject("host", "one at least")),
+        (Some(_), Some(_)) => Err(reader.reject("mx", "either `host` or `mx`")),
     };
     let port = reader.optional("port");
     let tls = tls_settings(&mut reader, around);
-    let credentials = credentials(&mut reader);
+    let login = login(&mut reader, options, around);
     reader.finish()?;
-    let (target, tls) = (host?, tls?);
+    let (target, tls) = (target?, tls?);
     let default_port = match &target {
-        Target::Mx => around.mx_port,
+        Target::Mx | Target::MxOf(_) => around.mx_port,
         _ if tls.implicit => 465,
         _ => 25,
     };
     let port = port.unwrap_or(default_port);
-    build(name, Protocol::Smtp, target, port, tls, credentials?, around)
+    build(name, Protocol::Smtp, target, port, tls, login?, around)
         .map_err(|error| options.reject(error))
 }
 
@@ -87,7 +94,7 @@ pub(crate) fn lmtp(name: &str, options: &Options, around: &Surroundings) -> Buil
     let target = match (socket, host) {
         (Some(path), None) => Ok(Target::Unix(path)),
         (None, Some(text)) => match Host::parse(&text) {
-            Ok(host) => Ok(Target::Host(host)),
+            Ok(host) => Ok(Target::Hosts(vec![RelayHost { host, port: None }])),
             Err(error) => Err(reader.reject("host", error)),
         },
         _ => Err(options.reject("lmtp needs either `socket` or `host`")),
@@ -127,7 +134,7 @@ fn build(
     target: Target,
     port: u16,
     tls: TlsSettings,
-    credentials: Option<Credentials>,
+    login: Option<Login>,
     around: &Surroundings,
 ) -> Result<Arc<dyn Deliverer>, TlsError> {
     let config = SmtpConfig {
@@ -139,7 +146,7 @@ fn build(
         tls,
         sts: around.sts.clone(),
         tls_results: around.tls_results.clone(),
-        credentials,
+        login,
         own_names: vec![around.hostname.clone()],
         source: around.source.clone(),
         recipients: around.recipients,
@@ -182,13 +189,52 @@ fn tls_settings(reader: &mut Reader<'_>, around: &Surroundings) -> Result<TlsSet
     Ok(tls)
 }
 
-fn credentials(reader: &mut Reader<'_>) -> Result<Option<Credentials>, Invalid> {
+/// `user` with `password` or `token`, `credentials`, `mechanisms`, `auth_in_clear`.
+fn login(
+    reader: &mut Reader<'_>,
+    options: &Options,
+    around: &Surroundings,
+) -> Result<Option<Login>, Invalid> {
+    let account = account(reader)?;
+    let by_sender = match reader.optional::<Located<String>>("credentials") {
+        Some(name) => Some(around.tables.named(&name, options.errors())?),
+        None => None,
+    };
+    let mechanisms: Vec<Parsed<Mechanism>> = reader.or("mechanisms", Vec::new());
+    let mechanisms: Vec<_> = mechanisms.into_iter().map(|mechanism| mechanism.0).collect();
+    let in_clear = match reader.or("auth_in_clear", false) {
+        true => InClear::Challenges,
+        false => InClear::Nothing,
+    };
+    match account.is_some() || by_sender.is_some() {
+        true => Ok(Some(Login { by_sender, account, mechanisms, in_clear })),
+        false if !mechanisms.is_empty() => {
+            Err(reader.reject("mechanisms", "there is no `user` and there are no `credentials`"))
+        }
+        false => Ok(None),
+    }
+}
+
+fn account(reader: &mut Reader<'_>) -> Result<Option<Credentials>, Invalid> {
     let user = reader.optional::<String>("user");
     let password = reader.optional::<Secret<String>>("password");
-    match (user, password) {
-        (None, None) => Ok(None),
-        (Some(user), Some(password)) => Ok(Some(Credentials { user, password })),
-        (Some(_), None) => Err(reader.reject("user", "a user needs a `password`")),
-        (None, Some(_)) => Err(reader.reject("password", "a password needs a `user`")),
-    }
+    let token = reader.optional::<Secret<String>>("token");
+    let Some(user) = user else {
+        return match (password, token) {
+            (None, None) => Ok(None),
+            (Some(_), _) => Err(reader.reject("password", "a password needs a `user`")),
+            (None, Some(_)) => Err(reader.reject("token", "a token needs a `user`")),
+        };
+    };
+    let credentials = match (password, token) {
+        (Some(password), None) => Credentials::password(&user, password),
+        (None, Some(token)) => Credentials::token(&user, token),
+        (None, None) => {
+            return Err(reader.reject("user", "a user needs a `password` or a `token`"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(reader.reject("token", "either a `password` or a `token`"));
+        }
+    };
+    credentials.map(Some).map_err(|error| reader.reject("user", error))
 }

@@ -1,12 +1,15 @@
 //! Delivery over SMTP and LMTP: by MX, or to one configured host.
 
 mod connection;
+mod credentials;
 mod dial;
 mod explain;
+mod login;
 mod outcome;
 mod plan;
 mod pool;
 mod reach;
+mod relay;
 mod stream;
 mod survey;
 mod tls;
@@ -26,12 +29,16 @@ use merpati_plugin::{
 };
 use merpati_route::OwnNames;
 use merpati_session::client::{ClientConfig, Protocol, Tls as Wanted};
-use merpati_types::{Domain, Host, Timestamp};
+use merpati_types::{Domain, Timestamp};
 use tokio::sync::Semaphore;
 
-pub use connection::Credentials;
+pub use credentials::Login;
+pub use merpati_sasl::Mechanism;
+pub use merpati_sasl::client::{Credentials, CredentialsError, InClear};
+pub use relay::{RelayHost, RelayHostError};
 pub use tls::{Identity, Pin, PinError, Roots, TlsError, TlsSettings};
 
+use credentials::{Refusals, User};
 use dial::Trip;
 use outcome::{Tally, unsettled};
 use plan::Rounds;
@@ -54,8 +61,10 @@ const SESSIONS: u32 = 2;
 pub enum Target {
     /// To the mail exchangers of the recipient's domain.
     Mx,
-    /// To this host, whatever the domain.
-    Host(Host),
+    /// To these hosts, whatever the domain: the first that can be had.
+    Hosts(Vec<RelayHost>),
+    /// To the mail exchangers of this domain, whatever the recipient's.
+    MxOf(Domain),
     /// To this Unix socket.
     Unix(PathBuf),
 }
@@ -69,7 +78,7 @@ pub struct SmtpConfig {
     pub protocol: Protocol,
     /// Where it leads.
     pub target: Target,
-    /// The port.
+    /// The port, where a host does not have its own.
     pub port: u16,
     /// The name we give in hello.
     pub hello: String,
@@ -79,8 +88,8 @@ pub struct SmtpConfig {
     pub sts: Option<Arc<dyn StsPolicies>>,
     /// Who hears how sessions with mail exchangers went.
     pub tls_results: Option<Arc<dyn TlsResults>>,
-    /// Who we are to the server.
-    pub credentials: Option<Credentials>,
+    /// Who we are to the server; nobody by default.
+    pub login: Option<Login>,
     /// Names by which an MX host is ourselves.
     pub own_names: Vec<Domain>,
     /// Addresses to connect from, at most one of each family; none leaves it to the system.
@@ -102,6 +111,7 @@ struct Inner {
     sessions: Sessions,
     pool: Pool,
     memory: Memory,
+    refusals: Refusals,
     broken_tls: Mutex<HashMap<IpAddr, Instant>>,
     lookups: Semaphore,
     /// Whether a task sees to the pool.
@@ -138,6 +148,7 @@ impl Smtp {
             sessions,
             pool: Pool::default(),
             memory: Memory::default(),
+            refusals: Refusals::default(),
             broken_tls: Mutex::default(),
             lookups: Semaphore::new(LOOKUPS),
             sweeping: AtomicBool::new(false),
@@ -163,8 +174,18 @@ impl Deliverer for Smtp {
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
         let inner = &self.0;
         let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
+        let user = match inner.user(&job.parcel).await {
+            Ok(user) => user,
+            Err(unknown) => {
+                tally.settle_all(&unknown);
+                return tally.finish();
+            }
+        };
         match inner.rounds(&job).await {
-            Ok(rounds) => inner.attempt(rounds, &job, &mut tally).await,
+            Ok(mut rounds) => {
+                rounds.send_as(user.as_ref());
+                inner.attempt(rounds, &job, &mut tally).await;
+            }
             Err(unroutable) => {
                 if unroutable.bogus {
                     inner.report_bogus(job.parcel.next_hop.as_str());
@@ -181,6 +202,15 @@ impl Deliverer for Smtp {
 }
 
 impl Inner {
+    /// Who a parcel's mail is sent as.
+    async fn user(&self, parcel: &Parcel) -> Result<Option<User>, DeliveryOutcome> {
+        let Some(login) = &self.config.login else { return Ok(None) };
+        login.user(parcel).await.map_err(|error| {
+            tracing::error!(id = %parcel.id, %error, "no account to send as");
+            error.to_outcome()
+        })
+    }
+
     /// Tries one round after the other, until nothing is left to try.
     async fn attempt(self: &Arc<Self>, rounds: Rounds, job: &Job, tally: &mut Tally) {
         let trip = Trip { job, survey: rounds.survey.as_ref() };
@@ -192,7 +222,13 @@ impl Inner {
             tally.note(DeliveryOutcome::refused(&failure.to_rejection(), DeferClass::Security));
         }
         let mut sessions = 0;
-        for round in rounds.rounds {
+        let mut rounds = rounds.rounds;
+        if matches!(self.config.target, Target::Hosts(_)) {
+            // One that stands in for another need not wait for each message until that has been
+            // silent for long enough.
+            rounds.sort_by_cached_key(|round| round.iter().all(|key| self.is_bad(key)));
+        }
+        for round in rounds {
             self.round(round, trip, tally, &mut sessions).await;
         }
         self.see_to_the_pool();
@@ -207,11 +243,14 @@ impl Inner {
         sessions: &mut u32,
     ) {
         let job = trip.job;
-        let is_bad = |key: &Key| match key.endpoint {
-            Endpoint::Tcp(address) => self.memory.is_bad(address.ip()),
-            Endpoint::Unix(_) => false,
-        };
-        keys.sort_by_cached_key(is_bad);
+        keys.sort_by_cached_key(|key| self.is_bad(key));
+        keys.retain(|key| {
+            let rests = self.refusals.rests(key);
+            if rests {
+                tally.note(credentials::resting(&key.host));
+            }
+            !rests
+        });
         while !keys.is_empty() && !tally.is_settled() && *sessions < SESSIONS {
             // Who talks to us already comes first.
             let (place, kept) = match self.pool.take(&keys) {
@@ -224,7 +263,12 @@ impl Inner {
             let reused = kept.is_ok();
             let opened = match kept {
                 Ok(connection) => Ok(connection),
-                Err(stream) => self.greet(trip, &keys[place], stream).await,
+                Err(stream) => {
+                    let key = &keys[place];
+                    let opened = self.greet(trip, key, stream).await;
+                    self.refusals.heard(key, &opened);
+                    opened
+                }
             };
             let opened = match opened {
                 Ok(connection) => self.allowed(&keys[place], connection, job).await,
@@ -254,6 +298,14 @@ impl Inner {
             // Another address of the same host would say the same.
             let host = keys[place].host.clone();
             keys.retain(|key| key.host != host);
+        }
+    }
+
+    /// Whether it did not answer lately.
+    fn is_bad(&self, key: &Key) -> bool {
+        match key.endpoint {
+            Endpoint::Tcp(address) => self.memory.is_bad(address.ip()),
+            Endpoint::Unix(_) => false,
         }
     }
 

@@ -8,7 +8,7 @@ use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::spool::Parcel;
 use merpati_plugin::{
-    Deliverer, Failure, Job, Resolver, Route, Router, StsPolicies, TlsResults, async_trait,
+    Deliverer, Failure, Job, Resolver, Route, Router, StsPolicies, Tables, TlsResults, async_trait,
 };
 use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
@@ -99,6 +99,8 @@ pub struct Surroundings {
     pub source: Vec<IpAddr>,
     /// The most recipients of one transaction.
     pub recipients: usize,
+    /// Tables by name.
+    pub tables: Tables,
     /// Asks the DNS.
     pub resolver: Arc<dyn Resolver>,
 }

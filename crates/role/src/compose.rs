@@ -227,7 +227,7 @@ fn routing(
     resolver: HickoryResolver,
     errors: &Errors,
 ) -> Option<Routing> {
-    let around = surroundings(config, resolver, errors);
+    let around = surroundings(config, environment, resolver, errors);
     let mut transports = Transports::new();
     match by_mx(&around) {
         Ok(transport) => {
@@ -292,7 +292,12 @@ fn resolver(config: &RoleConfig, errors: &Errors) -> Option<HickoryResolver> {
     None
 }
 
-fn surroundings(config: &RoleConfig, resolver: HickoryResolver, errors: &Errors) -> Surroundings {
+fn surroundings(
+    config: &RoleConfig,
+    environment: &Environment,
+    resolver: HickoryResolver,
+    errors: &Errors,
+) -> Surroundings {
     let deliver = &config.deliver;
     let roots = deliver.ca.as_ref().map_or(Roots::BuiltIn, |ca| Roots::File(ca.value.clone()));
     Surroundings {
@@ -312,6 +317,7 @@ fn surroundings(config: &RoleConfig, resolver: HickoryResolver, errors: &Errors)
         tls_results: None,
         source: deliver.source.clone(),
         recipients: deliver.recipients as usize,
+        tables: environment.tables.clone(),
         resolver: Arc::new(resolver),
     }
 }

@@ -93,6 +93,7 @@ fn write_files() -> TempDir {
         ("password", "open sesame\n"),
         ("root.key", ROOT_KEY),
         ("token", "open sesame\n"),
+        ("access-token", "ya29.a0AfH6SM\n"),
     ] {
         let path = files.path().join(name);
         fs::write(&path, text).unwrap();

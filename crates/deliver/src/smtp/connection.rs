@@ -13,32 +13,24 @@ use merpati_route::security::{
     Failure, Handshake, Outcome as Judgement, RequireTls, Security, Verdict,
 };
 use merpati_route::tls_rpt::Fault;
-use merpati_sasl::Mechanism;
-use merpati_sasl::client::{self as sasl, Channel as SaslChannel, Exchange};
+use merpati_sasl::client::ExchangeError;
 use merpati_session::client::{
     Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
 };
-use merpati_types::{Rejection, Reply, Secret};
+use merpati_types::{Rejection, Reply};
 use merpati_wire::Capabilities;
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
+use super::credentials::User;
+use super::login::Conversation;
 use super::stream::{Endpoint, Stream, timed};
 use super::tls::{Tls, name_for};
 
 const READ_SIZE: usize = 8 * 1024;
 /// How long to listen to a server that takes nothing any more.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// Who we are to the server.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The user.
-    pub user: String,
-    /// The password.
-    pub password: Secret<String>,
-}
 
 /// How a connection is made.
 pub(crate) struct Dial<'a> {
@@ -51,7 +43,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) security: Option<&'a Security>,
     /// Whether TLS begins with the first byte.
     pub(crate) implicit: bool,
-    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) user: Option<&'a User>,
 }
 
 /// Why there is no connection.
@@ -75,6 +67,9 @@ pub(crate) enum DialError {
     /// We have credentials, and the server takes none that we may send.
     #[error("server offers no way to authenticate over this connection")]
     NoAuth,
+    /// The exchange went wrong, or the server let us in without having shown that it knows us.
+    #[error("authentication failed: {0}")]
+    Exchange(#[from] ExchangeError),
     /// An outbound policy does not want it.
     #[error("{0}")]
     Stopped(Rejection),
@@ -136,7 +131,7 @@ impl Connection {
     }
 
     async fn greet(mut self, dial: &Dial<'_>) -> Result<Self, DialError> {
-        let mut exchange: Option<Exchange> = None;
+        let mut login: Option<Conversation> = None;
         loop {
             match self.client.poll_action() {
                 ClientAction::Write(bytes) => self.write(&bytes).await?,
@@ -145,29 +140,27 @@ impl Connection {
                     (self.stream, self.faults) = encrypt(self.stream, dial, security).await?;
                     self.client.handle_tls(Instant::now());
                 }
-                ClientAction::Event(Event::Ready(_)) if exchange.is_some() => return Ok(self),
                 ClientAction::Event(Event::Ready(offered)) => {
-                    self.judge_hello(dial, &offered)?;
-                    match dial.credentials {
-                        None => return Ok(self),
-                        Some(credentials) => {
-                            let mut chosen = self.choose(&offered, credentials)?;
-                            let initial = chosen.initial();
-                            let name = chosen.mechanism().name();
-                            self.client.authenticate(Instant::now(), name, initial);
-                            exchange = Some(chosen);
-                        }
+                    if let Some(login) = login {
+                        return login.succeeded().map(|()| self);
                     }
+                    self.judge_hello(dial, &offered)?;
+                    let Some(user) = dial.user else { return Ok(self) };
+                    login = Some(self.log_in(&offered, user)?);
                 }
                 ClientAction::Event(Event::Challenge(challenge)) => {
-                    let now = Instant::now();
-                    match exchange.as_mut().map(|exchange| exchange.respond(&challenge)) {
-                        Some(Ok(response)) => self.client.respond(now, response),
-                        _ => self.client.cancel(now),
+                    let response = match &mut login {
+                        Some(login) => login.respond(challenge).await,
+                        None => None,
+                    };
+                    match response {
+                        Some(response) => self.client.respond(Instant::now(), response),
+                        None => self.client.cancel(Instant::now()),
                     }
                 }
                 ClientAction::Event(Event::AuthRefused(reply)) => {
-                    return Err(DialError::Auth(reply));
+                    let ours = login.and_then(Conversation::into_error);
+                    return Err(ours.map_or(DialError::Auth(reply), DialError::Exchange));
                 }
                 ClientAction::Event(Event::Lost { why: Loss::NoTls, .. }) => {
                     if let Some(security) = dial.security {
@@ -181,6 +174,15 @@ impl Connection {
                 ClientAction::Event(_) | ClientAction::NeedBody | ClientAction::Idle => {}
             }
         }
+    }
+
+    /// Begins to authenticate.
+    fn log_in(&mut self, offered: &Capabilities, user: &User) -> Result<Conversation, DialError> {
+        let encrypted = self.client.is_encrypted();
+        let (login, initial) =
+            Conversation::begin(&offered.auth, user, self.stream.tls(), encrypted)?;
+        self.client.authenticate(Instant::now(), login.name(), initial);
+        Ok(login)
     }
 
     /// What the server's last hello means.
@@ -200,25 +202,6 @@ impl Connection {
                 resumed: false,
             }))
         })
-    }
-
-    /// Passwords only ever go over an encrypted channel.
-    fn choose(
-        &self,
-        offered: &Capabilities,
-        credentials: &Credentials,
-    ) -> Result<Exchange, DialError> {
-        if !self.client.is_encrypted() {
-            return Err(DialError::NoAuth);
-        }
-        let Credentials { user, password } = credentials;
-        let credentials =
-            sasl::Credentials::password(user, password.clone()).map_err(|_| DialError::NoAuth)?;
-        let channel = SaslChannel::encrypted(&offered.auth, None);
-        let spoken = [Mechanism::Plain, Mechanism::Login];
-        sasl::choose(&offered.auth, &credentials, &channel, &spoken)
-            .and_then(|mechanism| Exchange::new(mechanism, &credentials, &channel, &[]))
-            .ok_or(DialError::NoAuth)
     }
 
     /// How it is encrypted.

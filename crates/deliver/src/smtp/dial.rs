@@ -168,7 +168,7 @@ impl Inner {
             tls: &self.tls,
             security,
             implicit: self.config.tls.implicit,
-            credentials: self.config.credentials.as_ref(),
+            user: key.user.as_ref(),
         }
     }
 

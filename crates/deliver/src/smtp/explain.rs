@@ -102,6 +102,7 @@ impl Inner {
             endpoint: Endpoint::Tcp((hop.addresses[0], hop.port).into()),
             host: hop.name(),
             policy: Policy(std::sync::Arc::new(security)),
+            user: None,
         };
         let found = Finding::new("dial", key.endpoint.to_string());
         match tokio::time::timeout(LOOK, self.connect(&key)).await {

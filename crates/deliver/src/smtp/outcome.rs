@@ -167,12 +167,13 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
         DialError::Lost(_) => {
             (transient(Status::BAD_CONNECTION, DeferClass::Connection), error.to_string())
         }
-        // Credentials are our configuration: mail waits until they are mended.
+        // Credentials are our configuration: mail waits until they are mended. The host is well,
+        // and others may be known to it.
         DialError::Auth(reply) => {
-            (transient(Status::SECURITY, DeferClass::Connection), reply.to_string())
+            (transient(Status::SECURITY, DeferClass::Local), reply.to_string())
         }
-        DialError::NoAuth => {
-            (transient(Status::SECURITY, DeferClass::Connection), error.to_string())
+        DialError::NoAuth | DialError::Exchange(_) => {
+            (transient(Status::SECURITY, DeferClass::Local), error.to_string())
         }
     };
     DeliveryOutcome { result, remote: Some(host.to_owned()), diagnostic }

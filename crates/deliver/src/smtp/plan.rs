@@ -10,6 +10,7 @@ use merpati_route::{Address, Mx, Plan};
 use merpati_session::client::Protocol;
 use merpati_types::{HeaderSection, Severity, Status};
 
+use super::credentials::User;
 use super::pool::{Key, Policy};
 use super::stream::Endpoint;
 use super::survey::{Survey, Unroutable};
@@ -35,13 +36,23 @@ pub(super) struct Rounds {
     pub(super) survey: Option<Survey>,
 }
 
+impl Rounds {
+    /// Has every host be told who we are.
+    pub(super) fn send_as(&mut self, user: Option<&User>) {
+        for key in self.rounds.iter_mut().flatten() {
+            key.user = user.cloned();
+        }
+    }
+}
+
 impl Inner {
     pub(super) async fn rounds(&self, job: &Job) -> Result<Rounds, Unroutable> {
         let parcel = &job.parcel;
         if let Target::Unix(path) = &self.config.target {
             let endpoint = Endpoint::Unix(path.clone());
             let policy = Policy(Arc::new(on_this_machine()));
-            let key = Key { endpoint, host: "localhost".to_owned(), policy };
+            let host = "localhost".to_owned();
+            let key = Key { endpoint, host, policy, user: None };
             let rounds = vec![vec![key]];
             return Ok(Rounds { rounds, skipped: Vec::new(), otherwise: None, survey: None });
         }
@@ -140,6 +151,7 @@ fn key(at: &Address<'_>) -> Key {
         endpoint: Endpoint::Tcp((at.address, at.hop.port).into()),
         host: at.hop.name(),
         policy: Policy(Arc::new(security)),
+        user: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use merpati_route::security::Security;
 
 use super::connection::Connection;
+use super::credentials::User;
 use super::stream::Endpoint;
 
 /// How long a connection may wait. Servers count idle connections against us.
@@ -17,7 +18,7 @@ const POOL_LIMIT: usize = 200;
 /// The most messages over one connection, unless the server names fewer (RFC 9422).
 const USE_LIMIT: u32 = 1_000;
 
-/// Idle connections of one transport, which has one identity.
+/// Idle connections of one transport.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<Key, Vec<Connection>>>,
@@ -31,6 +32,8 @@ pub(crate) struct Key {
     pub(crate) host: String,
     /// What it had to present.
     pub(crate) policy: Policy,
+    /// Who we are to it, if we tell.
+    pub(crate) user: Option<User>,
 }
 
 /// What a host needs to get a message. Two are the same if a connection that satisfies one

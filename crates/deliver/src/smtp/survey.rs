@@ -9,12 +9,12 @@ use merpati_route::mta_sts::{Memory, Sts};
 use merpati_route::security::{Asked, Destination, MailHost, Override, Route, Security};
 use merpati_route::tlsa::{self, Dane, Tlsa, TlsaAnswer};
 use merpati_route::{
-    AddressAnswer, Candidate, DnsState, Followed, Hop, Mx, MxAnswer, NoRoute, Plan,
+    AddressAnswer, Candidate, DnsState, Followed, Hop, LeftOut, Mx, MxAnswer, NoRoute, Plan,
     addresses_in_order, mx_candidates,
 };
 use merpati_types::{Domain, Host, Timestamp};
 
-use super::{Inner, Target};
+use super::{Inner, RelayHost, Target};
 
 /// A destination as it was found.
 pub(super) struct Survey {
@@ -25,8 +25,13 @@ pub(super) struct Survey {
     pub(super) sts: Memory,
     pub(super) wanted: Option<Override>,
     plan: Plan,
-    hosts: HashMap<Domain, Known>,
+    hosts: Hosts,
+    /// What is configured for hosts that are configured themselves, by their names.
+    relays: HashMap<String, Option<Override>>,
 }
+
+/// What is known of hosts, by name and port.
+type Hosts = HashMap<(Domain, u16), Known>;
 
 /// What is known of a host besides its addresses.
 pub(super) struct Known {
@@ -38,19 +43,23 @@ pub(super) struct Known {
 impl Survey {
     /// The plan, with what each host needs to get a message that asks for this.
     pub(super) fn secured(&self, asked: Asked, now: Timestamp) -> Plan {
-        let destination = Destination {
-            domain: &self.domain,
-            expanded: self.expanded.as_ref(),
-            route: self.route,
-            sts: self.sts(now),
-            wanted: self.wanted.as_ref(),
-            asked,
-        };
         self.plan.clone().secure(|hop| {
             let known = self.known(hop);
             let host = match &hop.host {
                 Some(domain) => Host::Domain(domain.clone()),
                 None => Host::Literal(hop.addresses[0]),
+            };
+            let (domain, wanted) = match self.relays.get(&hop.name()) {
+                Some(wanted) => (&host, wanted),
+                None => (&self.domain, &self.wanted),
+            };
+            let destination = Destination {
+                domain,
+                expanded: self.expanded.as_ref(),
+                route: self.route,
+                sts: self.sts(now),
+                wanted: wanted.as_ref(),
+                asked,
             };
             let host = MailHost {
                 host: &host,
@@ -64,7 +73,7 @@ impl Survey {
 
     /// What is known of a host of the plan.
     pub(super) fn known(&self, hop: &Hop) -> Option<&Known> {
-        self.hosts.get(hop.host.as_ref()?)
+        self.hosts.get(&(hop.host.clone()?, hop.port))
     }
 
     /// What MTA-STS says.
@@ -74,7 +83,7 @@ impl Survey {
 
     /// Whether the sender may ask for less than policies do.
     pub(super) fn is_open_to_less(&self) -> bool {
-        self.wanted.is_none()
+        self.wanted.is_none() && self.relays.values().all(Option::is_none)
     }
 }
 
@@ -82,31 +91,73 @@ impl Inner {
     /// Looks up where mail to `next_hop` goes; `seed` decides the order of equal hosts.
     pub(super) async fn survey(&self, next_hop: &NextHop, seed: u64) -> Result<Survey, Unroutable> {
         match &self.config.target {
-            Target::Host(host) => self.survey_host(host.clone()).await,
+            Target::Hosts(hosts) => self.survey_hosts(hosts).await,
+            Target::MxOf(domain) => self.survey_mx(domain.clone(), seed).await,
             // A socket is on this machine; who asks has no plan for it.
             Target::Unix(_) => Err(NoRoute::NoDomain(invalid()).into()),
             Target::Mx => match Host::parse(next_hop.as_str()) {
                 Ok(Host::Domain(domain)) => self.survey_mx(domain, seed).await,
-                Ok(literal) => self.survey_host(literal).await,
+                Ok(host) => self.survey_hosts(&[RelayHost { host, port: None }]).await,
                 // Next hops are made from hosts; what cannot be read back was damaged.
                 Err(_) => Err(NoRoute::NoDomain(invalid()).into()),
             },
         }
     }
 
-    async fn survey_host(&self, host: Host) -> Result<Survey, Unroutable> {
-        let (plan, hosts) = match &host {
-            Host::Literal(address) => (Plan::literal(*address, self.config.port), HashMap::new()),
+    /// Hosts in the order in which they are configured: each stands in for those before it.
+    async fn survey_hosts(&self, relays: &[RelayHost]) -> Result<Survey, Unroutable> {
+        let mut plan = Plan { hops: Vec::new(), left_out: Vec::new() };
+        let (mut hosts, mut configured) = (HashMap::new(), HashMap::new());
+        let mut failure: Option<Unroutable> = None;
+        for (place, relay) in (0..).zip(relays) {
+            let mut part = match self.survey_relay(relay).await {
+                Ok((part, known)) => {
+                    hosts.extend(known);
+                    part
+                }
+                Err(unroutable) => {
+                    tracing::warn!(host = %relay, why = %unroutable.why, "host is left out");
+                    if let Some(host) = relay.host.domain().cloned() {
+                        let unknown = Some(unroutable.why.to_string());
+                        plan.left_out.push(LeftOut { host, unknown });
+                    }
+                    failure = failure.or(Some(unroutable));
+                    continue;
+                }
+            };
+            for hop in &mut part.hops {
+                hop.preference = Some(place);
+                configured.insert(hop.name(), self.wanted(&relay.host));
+            }
+            plan.hops.extend(part.hops);
+        }
+        let domain = relays.first().map(|relay| relay.host.clone());
+        let domain = domain.unwrap_or_else(|| Host::Domain(invalid()));
+        match failure {
+            Some(failure) if plan.hops.is_empty() => Err(failure.for_now()),
+            _ => Ok(Survey {
+                wanted: self.wanted(&domain),
+                domain,
+                expanded: None,
+                route: Route::Direct,
+                sts: Memory::default(),
+                plan,
+                hosts,
+                relays: configured,
+            }),
+        }
+    }
+
+    async fn survey_relay(&self, relay: &RelayHost) -> Result<(Plan, Hosts), Unroutable> {
+        let port = relay.port.unwrap_or(self.config.port);
+        match &relay.host {
+            Host::Literal(address) => Ok((Plan::literal(*address, port), HashMap::new())),
             Host::Domain(domain) => {
                 let candidate = Candidate { host: domain.clone(), preference: None };
                 let candidates = vec![(candidate, "configured".to_owned())];
-                self.survey_addresses(domain, candidates).await?
+                self.survey_addresses(domain, candidates, port).await
             }
-        };
-        let wanted = self.wanted(&host);
-        let route = Route::Direct;
-        let sts = Memory::default();
-        Ok(Survey { domain: host, expanded: None, route, sts, wanted, plan, hosts })
+        }
     }
 
     async fn survey_mx(&self, domain: Domain, seed: u64) -> Result<Survey, Unroutable> {
@@ -121,7 +172,7 @@ impl Inner {
             (candidate, why)
         };
         let candidates = candidates.into_iter().map(why).collect();
-        let (plan, hosts) = self.survey_addresses(&domain, candidates).await?;
+        let (plan, hosts) = self.survey_addresses(&domain, candidates, self.config.port).await?;
         let sts = match &self.config.sts {
             Some(policies) => policies.policy(&domain).await,
             None => Memory::default(),
@@ -129,14 +180,16 @@ impl Inner {
         let domain = Host::Domain(domain);
         let wanted = self.wanted(&domain);
         let route = if has_mx { Route::Mx(state) } else { Route::Direct };
-        Ok(Survey { domain, expanded, route, sts, wanted, plan, hosts })
+        let relays = HashMap::new();
+        Ok(Survey { domain, expanded, route, sts, wanted, plan, hosts, relays })
     }
 
     async fn survey_addresses(
         &self,
         domain: &Domain,
         candidates: Vec<(Candidate, String)>,
-    ) -> Result<(Plan, HashMap<Domain, Known>), Unroutable> {
+        port: u16,
+    ) -> Result<(Plan, Hosts), Unroutable> {
         let mut found = Vec::with_capacity(candidates.len());
         let mut hosts = HashMap::new();
         let mut bogus = false;
@@ -145,8 +198,8 @@ impl Inner {
             bogus |= matches!(answer, Err(ResolveError::Bogus(_)));
             let answer = match answer {
                 Ok(answer) => {
-                    let known = self.known(&candidate.host, &answer).await;
-                    hosts.insert(candidate.host.clone(), known);
+                    let known = self.known(&candidate.host, port, &answer).await;
+                    hosts.insert((candidate.host.clone(), port), known);
                     AddressAnswer::Found(addresses_in_order(answer.records))
                 }
                 Err(ResolveError::NoData(_) | ResolveError::NxDomain(_)) => AddressAnswer::None,
@@ -154,14 +207,14 @@ impl Inner {
             };
             found.push((candidate, answer, why));
         }
-        match Plan::of(domain, found, self.config.port) {
+        match Plan::of(domain, found, port) {
             Ok(plan) => Ok((plan, hosts)),
             Err(why) => Err(Unroutable { why, bogus }),
         }
     }
 
     /// What DANE says of a host with these addresses.
-    async fn known(&self, host: &Domain, answer: &Answer<std::net::IpAddr>) -> Known {
+    async fn known(&self, host: &Domain, port: u16, answer: &Answer<std::net::IpAddr>) -> Known {
         let addresses = state(answer.dnssec);
         // RFC 7672 §2.2.2: an unsigned end of a signed alias says nothing against the alias.
         let signed = addresses == DnsState::Secure
@@ -172,7 +225,7 @@ impl Inner {
         let followed = Followed { name: answer.canonical(host).clone(), state: addresses };
         let mut dane = Dane::NoRecords;
         for base in tlsa::bases(host, &followed) {
-            let Some(name) = tlsa::record_name(&base, self.config.port) else { continue };
+            let Some(name) = tlsa::record_name(&base, port) else { continue };
             dane = self.tlsa(&name).await.into();
             if !matches!(dane, Dane::NoRecords | Dane::NotSecure) {
                 return Known { addresses, dane, base: Some(base) };
@@ -245,8 +298,12 @@ impl Inner {
         let next_hop = parcel.next_hop.as_str();
         match &self.config.target {
             Target::Mx => {}
-            // A host that takes all mail is one site, whatever the domain.
-            Target::Host(host) => return host.to_string().into(),
+            // Hosts that take all mail are one site, whatever the domain.
+            Target::Hosts(hosts) => {
+                let names: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+                return names.join("+").into();
+            }
+            Target::MxOf(domain) => return domain.as_ascii().into(),
             Target::Unix(path) => return path.to_string_lossy().into(),
         }
         let Ok(Host::Domain(domain)) = Host::parse(next_hop) else { return next_hop.into() };
@@ -264,6 +321,22 @@ pub(super) struct Unroutable {
     pub(super) why: NoRoute,
     /// Whether signatures in the DNS that do not hold are to blame.
     pub(super) bogus: bool,
+}
+
+impl Unroutable {
+    /// The same of a host that we have configured: whether it exists is no fault of the
+    /// recipient's, and may be mended.
+    fn for_now(self) -> Self {
+        let Self { why, bogus } = self;
+        let why = match why {
+            NoRoute::NoAddress(domain) | NoRoute::NoDomain(domain) => {
+                let reason = format!("{domain} has no address");
+                NoRoute::Temporary { domain, reason }
+            }
+            other => other,
+        };
+        Self { why, bogus }
+    }
 }
 
 impl From<NoRoute> for Unroutable {

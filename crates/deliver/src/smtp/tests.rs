@@ -1,5 +1,6 @@
 //! The transport against a server that follows a script.
 
+mod login;
 mod many;
 mod sink;
 
@@ -14,6 +15,7 @@ use merpati_plugin::{BodyReader, Dnssec, OutboundChain, ResolveError, Resolver};
 use merpati_testkit::spool_contract::parcel;
 
 use merpati_route::security::Override;
+use merpati_types::Host;
 
 use super::*;
 use sink::{After, Script, Sink};
@@ -103,17 +105,21 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
     Became { outcomes, dots: count(&notes.dots), connections: count(&notes.connections) }
 }
 
+fn host(sink: &Sink) -> RelayHost {
+    RelayHost { host: Host::Literal(sink.address.ip()), port: Some(sink.address.port()) }
+}
+
 fn transport(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> Smtp {
     let config = SmtpConfig {
         name: "smtp".to_owned(),
         protocol,
-        target: Target::Host(Host::Literal(sink.address.ip())),
-        port: sink.address.port(),
+        target: Target::Hosts(vec![host(sink)]),
+        port: 25,
         hello: "relay.test".to_owned(),
         tls: TlsSettings { wanted: tls, ..TlsSettings::default() },
         sts: None,
         tls_results: None,
-        credentials: None,
+        login: None,
         own_names: Vec::new(),
         source: Vec::new(),
         recipients: 100,

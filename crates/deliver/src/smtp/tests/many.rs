@@ -52,7 +52,7 @@ fn by_mx(port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
         tls: TlsSettings::default(),
         sts: None,
         tls_results: None,
-        credentials: None,
+        login: None,
         own_names: Vec::new(),
         source: Vec::new(),
         recipients: 100,

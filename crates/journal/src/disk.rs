@@ -4,13 +4,13 @@
 //! what was not synced, so nothing in this crate touches files any other way.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// One directory on stable storage.
 ///
@@ -94,6 +94,12 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// What the system says.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether `buf` could be filled from memory; where that would mean to wait for the disk, it
+    /// is left as it may be. For callers that must not wait.
+    fn read_at_once(&self, _offset: u64, _buf: &mut [u8]) -> bool {
+        false
+    }
 
     /// The file's length in octets.
     ///
@@ -261,6 +267,14 @@ impl DiskFile for OsFile {
         Ok(filled)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_at_once(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let len = buf.len();
+        let mut parts = [IoSliceMut::new(buf)];
+        let read = rustix::io::preadv2(&self.0, &mut parts, offset, ReadWriteFlags::NOWAIT);
+        read == Ok(len)
+    }
+
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
@@ -315,6 +329,18 @@ mod tests {
         assert_eq!(read[..len], parts.concat());
         assert_eq!(disk.list().expect("lists"), ["file"]);
         assert!(matches!(disk.create("file"), Err(e) if e.kind() == io::ErrorKind::AlreadyExists));
+    }
+
+    /// On file systems without a page cache the answer is always no.
+    #[test]
+    fn what_is_read_at_once_is_what_is_there() {
+        let file = OsFile(tempfile::tempfile().expect("a file"));
+        file.0.write_all_at(b"0123456789", 0).expect("writes");
+        let mut read = [0; 4];
+        if file.read_at_once(3, &mut read) {
+            assert_eq!(&read, b"3456");
+        }
+        assert!(!file.read_at_once(8, &mut read), "there are only two octets");
     }
 
     #[test]

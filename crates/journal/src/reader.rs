@@ -44,7 +44,24 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn meta(&self, at: Position) -> Result<Bytes, ReadError> {
-        let (header, payload) = self.read(at, at.meta_len as usize)?;
+        let read = self.read(at, at.meta_len as usize)?;
+        self.checked_meta(at, read)
+    }
+
+    /// The same from memory; `None` where that would mean to wait for the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn meta_at_once(&self, at: Position) -> Result<Option<Bytes>, ReadError> {
+        let read = self.read_at_once(at, at.meta_len as usize)?;
+        read.map(|read| self.checked_meta(at, read)).transpose()
+    }
+
+    fn checked_meta(
+        &self,
+        at: Position,
+        (header, payload): (RecordHeader, Bytes),
+    ) -> Result<Bytes, ReadError> {
         if crc32fast::hash(&payload) != header.meta_crc {
             return Err(self.damaged(at));
         }
@@ -64,7 +81,24 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn parts(&self, at: Position) -> Result<(Bytes, Bytes), ReadError> {
-        let (header, mut meta) = self.read(at, at.meta_len as usize + at.body_len as usize)?;
+        let read = self.read(at, at.meta_len as usize + at.body_len as usize)?;
+        self.checked_parts(at, read)
+    }
+
+    /// The same from memory; `None` where that would mean to wait for the disk.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn parts_at_once(&self, at: Position) -> Result<Option<(Bytes, Bytes)>, ReadError> {
+        let read = self.read_at_once(at, at.meta_len as usize + at.body_len as usize)?;
+        read.map(|read| self.checked_parts(at, read)).transpose()
+    }
+
+    fn checked_parts(
+        &self,
+        at: Position,
+        (header, mut meta): (RecordHeader, Bytes),
+    ) -> Result<(Bytes, Bytes), ReadError> {
         let body = meta.split_off(at.meta_len as usize);
         if crc32fast::hash(&meta) != header.meta_crc || crc32fast::hash(&body) != header.body_crc {
             return Err(self.damaged(at));
@@ -174,6 +208,20 @@ impl Reader {
         if file.read_at(at.offset, &mut buf)? < buf.len() {
             return Err(self.damaged(at));
         }
+        self.decoded(at, buf)
+    }
+
+    fn read_at_once(
+        &self,
+        at: Position,
+        payload: usize,
+    ) -> Result<Option<(RecordHeader, Bytes)>, ReadError> {
+        let file = self.file(at.segment)?;
+        let mut buf = vec![0; HEADER + payload];
+        file.read_at_once(at.offset, &mut buf).then(|| self.decoded(at, buf)).transpose()
+    }
+
+    fn decoded(&self, at: Position, buf: Vec<u8>) -> Result<(RecordHeader, Bytes), ReadError> {
         let header = RecordHeader::decode(&buf, self.salt, at.segment)
             .filter(|h| (h.meta_len, h.body_len) == (at.meta_len, at.body_len))
             .ok_or_else(|| self.damaged(at))?;

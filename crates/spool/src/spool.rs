@@ -258,7 +258,12 @@ impl Inner {
             return Ok(fresh.info.clone());
         }
         let (inner, base) = (self.clone(), view.base);
-        let meta = blocking(move || inner.journal.reader().meta(base)).await;
+        // What is in the page cache needs no thread to wait for it.
+        let meta = match self.journal.reader().meta_at_once(base) {
+            Ok(None) => blocking(move || inner.journal.reader().meta(base)).await,
+            Ok(Some(meta)) => Ok(meta),
+            Err(error) => Err(error),
+        };
         let meta = meta.map_err(|error| read_error(id, error))?;
         info_of(&meta).map(Arc::new).map_err(|error| corrupt(id, error.to_string()))
     }
@@ -285,7 +290,11 @@ impl Inner {
             return Ok((fresh.info, Stored::Memory(body.bytes)));
         }
         let (inner, base) = (self.clone(), view.base);
-        let parts = blocking(move || inner.journal.reader().parts(base)).await;
+        let parts = match self.journal.reader().parts_at_once(base) {
+            Ok(None) => blocking(move || inner.journal.reader().parts(base)).await,
+            Ok(Some(parts)) => Ok(parts),
+            Err(error) => Err(error),
+        };
         let (meta, body) = parts.map_err(|error| read_error(id, error))?;
         let info = info_of(&meta).map_err(|error| corrupt(id, error.to_string()))?;
         Ok((Arc::new(info), Stored::Memory(body)))

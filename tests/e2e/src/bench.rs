@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+mod deliver;
 pub mod fill;
 mod idle;
 mod mail;
@@ -50,6 +51,8 @@ pub enum Part {
     AcceptNew,
     /// Passing mail on.
     Relay,
+    /// Passing on what is queued already.
+    Deliver,
     /// A million messages that wait.
     Million,
     /// Ten thousand connections that do nothing.
@@ -58,8 +61,15 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 6] =
-        [Self::Spool, Self::AcceptKept, Self::AcceptNew, Self::Relay, Self::Million, Self::Idle];
+    pub const ALL: [Self; 7] = [
+        Self::Spool,
+        Self::AcceptKept,
+        Self::AcceptNew,
+        Self::Relay,
+        Self::Deliver,
+        Self::Million,
+        Self::Idle,
+    ];
 
     /// Its key in the JSON.
     #[must_use]
@@ -69,6 +79,7 @@ impl Part {
             Self::AcceptKept => "accept_kept",
             Self::AcceptNew => "accept_new",
             Self::Relay => "relay",
+            Self::Deliver => "deliver",
             Self::Million => "million",
             Self::Idle => "idle",
         }
@@ -97,6 +108,7 @@ pub fn run(plan: &Plan) -> Result<Value> {
                 Part::AcceptKept => mail::accept(plan, &[])?,
                 Part::AcceptNew => mail::accept(plan, &["--new-connections"])?,
                 Part::Relay => mail::relay(plan)?,
+                Part::Deliver => deliver::measure(plan)?,
                 Part::Million => million::measure(plan)?,
                 Part::Idle => idle::measure(plan)?,
             }

@@ -29,6 +29,7 @@ struct Counts {
     /// Hashes of the Message-IDs that have come.
     seen: HashSet<u64>,
     repeated: u64,
+    connections: u64,
     begun: Option<Instant>,
     every: Option<u64>,
     json: bool,
@@ -48,6 +49,7 @@ pub(super) async fn run(args: &SinkArgs) -> anyhow::Result<()> {
         octets: 0,
         seen: HashSet::new(),
         repeated: 0,
+        connections: 0,
         begun: None,
         every: args.every,
         json: args.json,
@@ -61,6 +63,7 @@ pub(super) async fn run(args: &SinkArgs) -> anyhow::Result<()> {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let (stream, _) = accepted?;
+                        counts.borrow_mut().connections += 1;
                         let (counts, reply) = (counts.clone(), reply.clone());
                         tokio::task::spawn_local(async move {
                             // A peer that goes away is its own affair.
@@ -95,11 +98,12 @@ impl Counts {
     }
 
     fn tell(&self) {
-        let Self { messages, octets, repeated, .. } = self;
+        let Self { messages, octets, repeated, connections, .. } = self;
         let seconds = self.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64());
         if self.json {
             let counts = serde_json::json!({
-                "messages": messages, "octets": octets, "repeated": repeated, "seconds": seconds,
+                "messages": messages, "octets": octets, "repeated": repeated,
+                "connections": connections, "seconds": seconds,
             });
             // Whoever listened may have gone.
             let _ = writeln!(stdout(), "{counts}");

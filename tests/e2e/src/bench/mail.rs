@@ -15,7 +15,7 @@ use crate::soak::postfix::Postfix;
 use crate::until;
 
 /// After the last message, for what a server still has to do for it.
-const AFTERWARDS: Duration = Duration::from_millis(300);
+pub(super) const AFTERWARDS: Duration = Duration::from_millis(300);
 
 /// How one turn went.
 struct Turn {
@@ -142,7 +142,13 @@ fn compare(
     Ok(figures)
 }
 
-fn send(plan: &Plan, to: SocketAddr, rcpt: &str, messages: u64, args: &[&str]) -> Result<Value> {
+pub(super) fn send(
+    plan: &Plan,
+    to: SocketAddr,
+    rcpt: &str,
+    messages: u64,
+    args: &[&str],
+) -> Result<Value> {
     let (messages, size) = (messages.to_string(), SIZE.to_string());
     let clients = CLIENTS.to_string();
     let load =

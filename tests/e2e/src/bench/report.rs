@@ -33,8 +33,24 @@ pub fn print(figures: &Value) {
         let (ours, theirs) = pair("p99_ms");
         row(&format!("{name}, p99 ms"), ours, theirs, "Postfix", 1, "");
     }
+    print_deliver(&figures["deliver"]);
     print_million(&figures["million"]);
     print_idle(&figures["idle"]);
+}
+
+fn print_deliver(of: &Value) {
+    if of.is_null() {
+        return;
+    }
+    let name = format!("deliver {} queued", of["messages"]);
+    for (key, what, decimals, asked) in [
+        ("per_s", "messages/s", 0, "≥ 3"),
+        ("cpu_ms", "CPU ms", 3, "≤ 0.25 ms"),
+        ("connections", "connections", 0, ""),
+    ] {
+        let of = |whose: &str| number(&of[format!("{whose}_{key}")]);
+        row(&format!("{name}, {what}"), of("ours"), of("postfix"), "Postfix", decimals, asked);
+    }
 }
 
 fn print_million(of: &Value) {

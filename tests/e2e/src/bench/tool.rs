@@ -52,6 +52,7 @@ pub(super) struct Sink {
     lines: BufReader<ChildStdout>,
     pub(super) address: SocketAddr,
     messages: u64,
+    connections: u64,
 }
 
 impl Sink {
@@ -66,7 +67,7 @@ impl Sink {
         let mut lines = BufReader::new(child.stdout.take().context("the sink has an output")?);
         let told = line(&mut lines)?;
         let address = told["listening"].as_str().context("the sink's address")?.parse()?;
-        Ok(Self { child, lines, address, messages: 0 })
+        Ok(Self { child, lines, address, messages: 0, connections: 0 })
     }
 
     /// Waits until so many have come in all; no two of them may be the same.
@@ -74,9 +75,15 @@ impl Sink {
         while self.messages < messages {
             let told = line(&mut self.lines)?;
             self.messages = told["messages"].as_u64().context("a number of messages")?;
+            self.connections = told["connections"].as_u64().context("a number of connections")?;
             ensure!(told["repeated"] == 0, "a message came to the sink twice: {told}");
         }
         Ok(())
+    }
+
+    /// How many connections there had been when it last told.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections
     }
 }
 

@@ -53,6 +53,22 @@ impl Postfix {
         let pid = fs::read_to_string(pid_file)?.trim().parse().context("master.pid")?;
         Ok(Some(Self { address, pid, home }))
     }
+
+    /// Lets go all that it holds.
+    ///
+    /// # Errors
+    /// Its tools fail.
+    pub fn release_all(&self) -> Result<()> {
+        let etc = self.home.path().join("etc");
+        let run = |tool: &str, args: &[&str]| {
+            let mut command = Command::new(Path::new("/usr/sbin").join(tool));
+            command.arg("-c").arg(&etc).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+            command.status()
+        };
+        ensure!(run("postsuper", &["-H", "ALL"])?.success(), "postsuper -H fails");
+        ensure!(run("postqueue", &["-f"])?.success(), "postqueue -f fails");
+        Ok(())
+    }
 }
 
 impl Drop for Postfix {

@@ -92,6 +92,7 @@ impl ExplainRecipient {
         for stopped in routing.outbound.route(parcel).await.into_iter().flatten() {
             below.push(Finding::new("kept back", stopped.to_string()).because("outbound policy"));
         }
+        below.extend(sent_as(&routing, parcel).await);
         below.push(route(&routing, parcel, how).await);
         let host = Host::parse(parcel.next_hop.as_str()).ok();
         let row = host.as_ref().and_then(|host| self.destinations.find(host));
@@ -116,6 +117,19 @@ impl ExplainRecipient {
         };
         Ok(Finding::new("queued", count).with(listed.iter().map(queued)))
     }
+}
+
+/// The reverse path it goes under, where that is not its own.
+async fn sent_as(routing: &Routing, parcel: &Parcel) -> Option<Finding> {
+    let found = match routing.outbound.send_as(&Arc::new(parcel.clone())).await {
+        Ok(parts) => {
+            let sender = &parts.first()?.info.message.envelope.sender;
+            let is_its_own = *sender == parcel.info.message.envelope.sender;
+            (!is_its_own).then(|| sender.to_string())?
+        }
+        Err(why) => why.to_string(),
+    };
+    Some(Finding::new("sent as", found).because("outbound policy"))
 }
 
 async fn route(routing: &Routing, parcel: &Parcel, how: ExplainHow) -> Finding {

@@ -25,7 +25,7 @@ impl Subject {
     /// The address.
     #[must_use]
     pub fn of(address: &Mailbox) -> Self {
-        let text = format!("{}@{}", address.local().as_str(), NextHop::of(address));
+        let text = format!("{}@{}", address.local(), NextHop::of(address));
         Self(text.to_lowercase().into())
     }
 
@@ -213,7 +213,8 @@ mod tests {
         check("Bob@Example.ORG", Some("bob@example.org"));
         check("@B\u{fc}cher.test", Some("@xn--bcher-kva.test"));
         check("a@[192.0.2.1]", Some("a@[192.0.2.1]"));
-        check("\"A b\"@x.test", Some("a b@x.test"));
+        check("\"A b\"@x.test", Some("\"a b\"@x.test"));
+        check("\"a b\"@x.test", Some("\"a b\"@x.test"));
         check("bob", None);
         check("@", None);
         let address = Mailbox::parse("Bob@Example.org").unwrap();

@@ -16,6 +16,8 @@ use merpati_e2e::mail::message;
 use merpati_e2e::sink::{Keeps, Sink, SinkSettings};
 use merpati_e2e::smtp::{By, Mail, Reply, Smtp};
 use merpati_e2e::until;
+use merpati_ops::api::{ExplainRequest, FindingView};
+use merpati_ops::client::Client;
 use merpati_testkit::dns::{DnsServer, Zone};
 use merpati_types::{Domain, Mailbox, Secret, Timestamp};
 
@@ -149,6 +151,15 @@ fn forwarded_mail_passes_spf_and_its_bounces_come_back() {
     assert!(sender.starts_with("SRS0=") && sender.ends_with("=outside.test=alice@fwd.test"));
     assert_eq!(spf(sender), SpfResult::Pass);
     assert_eq!(spf(ALICE), SpfResult::Fail, "it needs the rewriting");
+    let asked = ExplainRequest {
+        address: BOB.to_owned(),
+        sender: Some(ALICE.to_owned()),
+        ..ExplainRequest::default()
+    };
+    let client = Client::new(&demo.dir.join("relay/state/admin.sock"));
+    let plan: FindingView = client.post("/v1/explain/rcpt", &asked).unwrap();
+    let told = plan.below.iter().find(|finding| finding.key == "sent as").expect("it is told");
+    assert_eq!(told.value, format!("<{sender}>"));
     // Our own mail goes as it is.
     send(&demo, "ours", "carol@sender.test", &[BOB]);
     assert_eq!(address(&heard(&far, 2), "MAIL FROM:<"), "carol@sender.test");

@@ -1,0 +1,4 @@
+//! Tests of the client.
+
+#[cfg(test)]
+mod client;

@@ -13,7 +13,7 @@ use merpati_plugin::{DeliveryOutcome, Failure, OutboundPolicy, Stopped, async_tr
 use merpati_types::{Mailbox, Rejection, Status, Timestamp};
 
 use crate::stock::Environment;
-use crate::suppression::{Subject, Suppression};
+use crate::suppression::{Bounce, Subject, Suppression};
 
 /// The longest file, in octets: about a million addresses.
 const SIZE_LIMIT: u64 = 64 << 20;
@@ -171,19 +171,24 @@ impl OutboundPolicy for Suppress {
 
     async fn outcome(&self, parcel: &Parcel, outcomes: &[DeliveryOutcome]) {
         let Some(suppression) = &self.suppression else { return };
-        for ((_, to), outcome) in parcel.recipients().zip(outcomes) {
-            let Some(class) = self.class(outcome) else { continue };
-            let why = &outcome.diagnostic;
-            match suppression.bounced(&to.address, class, why, (self.now)()).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    let (id, to) = (parcel.id, &to.address);
+        let attempted = parcel.recipients().zip(outcomes);
+        let bounces: Vec<_> = attempted
+            .filter_map(|((_, to), outcome)| {
+                let class = self.class(outcome)?;
+                Some(Bounce { address: &to.address, class, why: &outcome.diagnostic })
+            })
+            .collect();
+        let id = parcel.id;
+        match suppression.bounced(&bounces, (self.now)()).await {
+            Ok(listed) => {
+                for (bounce, _) in bounces.iter().zip(listed).filter(|(_, listed)| *listed) {
+                    let Bounce { address: to, class, why } = bounce;
                     tracing::info!(event = "suppressed", %id, %to, %class, reply = why);
                 }
-                Err(error) => {
-                    let error = Failure::from(error);
-                    tracing::warn!(id = %parcel.id, %error, "a bounce is not noted");
-                }
+            }
+            Err(error) => {
+                let error = Failure::from(error);
+                tracing::warn!(%id, %error, "bounces are not noted");
             }
         }
     }

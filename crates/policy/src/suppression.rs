@@ -1,29 +1,24 @@
 #![doc = include_str!("../docs/suppression.md")]
 
 mod entry;
+mod writing;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use merpati_dsn::BounceClass;
-use merpati_ledger::{Change, Ledger, LedgerError, Limits};
+use merpati_ledger::{Ledger, LedgerError, Limits};
 use merpati_types::{Mailbox, Timestamp};
 
 pub use entry::{Entry, Source, Subject, SubjectError};
 
 use entry::Count;
+use writing::{COUNTS, ENTRIES, Known, Writing, Written};
 
-const ENTRIES: &[u8] = b"e/";
-const COUNTS: &[u8] = b"c/";
 /// More octets than a fact of ours takes in a ledger.
 const FACT: u64 = 1 << 10;
-/// How many changes are committed together.
-const CHANGES: usize = 1_000;
-/// How often what has expired is looked for, at most.
-const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// What puts addresses on the list by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,26 +111,29 @@ impl Suppression {
         self.list.get().ok_or(SuppressionError::Closed)
     }
 
-    /// Takes note that mail to an address was refused for good; answers whether it is on the list
-    /// because of that.
+    /// Takes note of mail that was refused for good, all of it in one write; answers for each
+    /// whether its address is on the list because of that.
     ///
     /// # Errors
-    /// [`SuppressionError`].
+    /// [`SuppressionError`]. Of what is too much for the list nothing is kept, of the rest all is.
     pub async fn bounced(
         &self,
-        address: &Mailbox,
-        class: BounceClass,
-        why: &str,
+        bounces: &[Bounce<'_>],
         now: Timestamp,
-    ) -> Result<bool, SuppressionError> {
-        if self.rules.bounces == 0 || !self.rules.classes.contains(&class) {
-            return Ok(false);
-        }
+    ) -> Result<Vec<bool>, SuppressionError> {
         let until = self.rules.bounce_for.map(|time| now.after(time));
-        let reason = why.to_owned();
-        let entry = Entry { source: Source::Bounce, class: Some(class), since: now, until, reason };
-        let (rules, subject) = (Arc::clone(&self.rules), Subject::of(address));
-        self.list()?.write(move |list| list.count(&rules, subject, entry)).await
+        let counts = |class| self.rules.bounces > 0 && self.rules.classes.contains(&class);
+        let entry = |bounce: &Bounce<'_>| {
+            let (class, reason) = (Some(bounce.class), bounce.why.to_owned());
+            let entry = Entry { source: Source::Bounce, class, since: now, until, reason };
+            counts(bounce.class).then(|| (Subject::of(bounce.address), entry))
+        };
+        let entries: Vec<_> = bounces.iter().map(entry).collect();
+        if entries.iter().all(Option::is_none) {
+            return Ok(vec![false; bounces.len()]);
+        }
+        let rules = Arc::clone(&self.rules);
+        self.list()?.write(move |list| list.count(&rules, &entries, now)).await
     }
 
     /// Takes note that the owner of an address has complained; answers whether it is on the list
@@ -157,6 +155,17 @@ impl Suppression {
     }
 }
 
+/// Mail to an address that was refused for good.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounce<'a> {
+    /// The address.
+    pub address: &'a Mailbox,
+    /// What kind of refusal it was.
+    pub class: BounceClass,
+    /// In the other side's words.
+    pub why: &'a str,
+}
+
 /// Who is not to be written to: durable, and looked at without waiting. Clones are one list.
 #[derive(Clone)]
 pub struct SuppressionList(Arc<Inner>);
@@ -166,17 +175,6 @@ struct Inner {
     known: RwLock<Known>,
     /// Whoever changes `known` holds this.
     ledger: Mutex<Written>,
-}
-
-#[derive(Default)]
-struct Known {
-    entries: BTreeMap<Subject, Entry>,
-    counts: BTreeMap<Subject, Count>,
-}
-
-struct Written {
-    ledger: Ledger,
-    purge_at: Timestamp,
 }
 
 impl SuppressionList {
@@ -287,136 +285,6 @@ impl fmt::Debug for SuppressionList {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
         write!(f, "SuppressionList({} entries)", known.entries.len())
     }
-}
-
-/// The list while one change is made.
-struct Writing<'a> {
-    known: &'a RwLock<Known>,
-    written: &'a mut Written,
-}
-
-impl Writing<'_> {
-    fn put(&mut self, who: Subject, entry: Entry, most: usize) -> Result<(), SuppressionError> {
-        self.make_room(&who, entry.since, most)?;
-        let change = Change::put(key(ENTRIES, &who), entry.encode());
-        self.written.ledger.commit(&[change, Change::remove(key(COUNTS, &who))])?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.counts.remove(&who);
-        // As it is stored: reasons may be cut.
-        let entry = Entry::decode(entry.encode().as_bytes()).unwrap_or(entry);
-        known.entries.insert(who, entry);
-        Ok(())
-    }
-
-    /// An entry that is in force stays what it is.
-    fn add_unless_there(
-        &mut self,
-        who: Subject,
-        entry: Entry,
-        most: usize,
-    ) -> Result<bool, SuppressionError> {
-        let there = self.read(|known| known.entries.get(&who).cloned());
-        if there.is_some_and(|there| there.is_in_force(entry.since)) {
-            return Ok(false);
-        }
-        self.put(who, entry, most).map(|()| true)
-    }
-
-    /// Counts a bounce, and adds the entry if it is one too many.
-    fn count(
-        &mut self,
-        rules: &SuppressionRules,
-        who: Subject,
-        entry: Entry,
-    ) -> Result<bool, SuppressionError> {
-        let now = entry.since;
-        let before = self.read(|known| known.counts.get(&who).copied());
-        let before = before.filter(|count| now.since(count.first) < rules.within);
-        let count = before.unwrap_or(Count { first: now, times: 0 });
-        let count = Count { times: count.times.saturating_add(1), ..count };
-        if count.times >= rules.bounces {
-            return self.add_unless_there(who, entry, rules.most);
-        }
-        if before.is_none() && self.read(|known| known.counts.len()) >= rules.most {
-            self.forget_counts(now, rules.within)?;
-            if self.read(|known| known.counts.len()) >= rules.most {
-                return Err(SuppressionError::Full { most: rules.most });
-            }
-        }
-        self.written.ledger.commit(&[Change::put(key(COUNTS, &who), count.encode())])?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.counts.insert(who, count);
-        Ok(false)
-    }
-
-    fn remove(&mut self, who: &Subject) -> Result<Option<Entry>, SuppressionError> {
-        let changes = [Change::remove(key(ENTRIES, who)), Change::remove(key(COUNTS, who))];
-        self.written.ledger.commit(&changes)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.counts.remove(who);
-        Ok(known.entries.remove(who))
-    }
-
-    /// Forgets what has expired, now and then and when it must.
-    fn make_room(
-        &mut self,
-        who: &Subject,
-        now: Timestamp,
-        most: usize,
-    ) -> Result<(), SuppressionError> {
-        let is_full =
-            self.read(|known| known.entries.len() >= most && !known.entries.contains_key(who));
-        if is_full || now >= self.written.purge_at {
-            self.forget_expired(now)?;
-            self.written.purge_at = now.after(PURGE_EVERY);
-        }
-        match is_full && self.read(|known| known.entries.len() >= most) {
-            true => Err(SuppressionError::Full { most }),
-            false => Ok(()),
-        }
-    }
-
-    fn forget_expired(&mut self, now: Timestamp) -> Result<(), SuppressionError> {
-        let expired: Vec<Subject> = self.read(|known| {
-            let expired = known.entries.iter().filter(|(_, entry)| !entry.is_in_force(now));
-            expired.map(|(who, _)| who.clone()).collect()
-        });
-        self.forget(ENTRIES, &expired)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for who in &expired {
-            known.entries.remove(who);
-        }
-        Ok(())
-    }
-
-    fn forget_counts(&mut self, now: Timestamp, within: Duration) -> Result<(), SuppressionError> {
-        let old: Vec<Subject> = self.read(|known| {
-            let old = known.counts.iter().filter(|(_, count)| now.since(count.first) >= within);
-            old.map(|(who, _)| who.clone()).collect()
-        });
-        self.forget(COUNTS, &old)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for who in &old {
-            known.counts.remove(who);
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, prefix: &[u8], all: &[Subject]) -> Result<(), SuppressionError> {
-        for some in all.chunks(CHANGES) {
-            let changes: Vec<_> = some.iter().map(|who| Change::remove(key(prefix, who))).collect();
-            self.written.ledger.commit(&changes)?;
-        }
-        Ok(())
-    }
-
-    fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
-        look(&self.known.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn key(prefix: &[u8], who: &Subject) -> Vec<u8> {
-    [prefix, who.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use merpati_types::{Mailbox, ReversePath, Timestamp};
 
 use super::config::Believe;
 use super::{Arrival, Shared};
+use crate::suppression::Bounce;
 
 /// The most recipients of one report that are looked at.
 const MOST: usize = 100;
@@ -41,7 +42,8 @@ impl Shared {
             && let Some(class) = class
         {
             let why = news.diagnostic.as_deref().unwrap_or("a report came back");
-            return Ok(suppression.bounced(recipient, class, why, now).await?);
+            let bounce = Bounce { address: recipient, class, why };
+            return Ok(suppression.bounced(&[bounce], now).await? == [true]);
         }
         if news.kind == FeedbackKind::Abuse.as_str() {
             return Ok(suppression.complained(recipient, "its owner has complained", now).await?);

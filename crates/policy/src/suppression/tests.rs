@@ -82,8 +82,9 @@ async fn bounces_count_by_class_and_time() {
         // Counts outlive the process.
         let suppression = with(&disk, rules.clone());
         let now = NOW.after(day * DAY);
-        let listed = suppression.bounced(&address(who), class, "550 no", now).await.unwrap();
-        assert_eq!(listed, expected, "{who} {class} on day {day}");
+        let bounce = Bounce { address: &address(who), class, why: "550 no" };
+        let listed = suppression.bounced(&[bounce], now).await.unwrap();
+        assert_eq!(listed, [expected], "{who} {class} on day {day}");
     }
     let list = open(&disk);
     let (_, found) = list.find(&address("a@x.test"), NOW.after(6 * DAY)).unwrap();
@@ -92,7 +93,8 @@ async fn bounces_count_by_class_and_time() {
     assert!(list.find(&address("a@x.test"), NOW.after(95 * DAY)).is_none());
 
     let never = with(&SimDisk::new(), SuppressionRules::default());
-    assert!(!never.bounced(&address("a@x.test"), UnknownUser, "", NOW).await.unwrap());
+    let bounce = Bounce { address: &address("a@x.test"), class: UnknownUser, why: "" };
+    assert_eq!(never.bounced(&[bounce], NOW).await.unwrap(), [false]);
 }
 
 #[tokio::test]
@@ -131,7 +133,8 @@ async fn there_are_never_more_than_allowed() {
     let suppression = with(&SimDisk::new(), rules);
     let bounce = async |who: &str, days: u32| {
         let class = BounceClass::UnknownUser;
-        suppression.bounced(&address(who), class, "", NOW.after(days * DAY)).await.is_ok()
+        let bounce = Bounce { address: &address(who), class, why: "" };
+        suppression.bounced(&[bounce], NOW.after(days * DAY)).await.is_ok()
     };
     assert!(bounce("a@x.test", 0).await);
     assert!(!bounce("b@x.test", 0).await);
@@ -145,4 +148,28 @@ async fn what_the_disk_does_not_take_is_not_in_effect() {
     disk.trouble(Some(merpati_testkit::disk::Fault::Io));
     assert!(list.add(subject("a@x.test"), entry(None), 9).await.is_err());
     assert!(list.find(&address("a@x.test"), NOW).is_none());
+}
+
+/// A message to many who are gone is one write, and those who find room are kept.
+#[tokio::test]
+async fn many_bounces_are_one_change() {
+    let disk = SimDisk::new();
+    let rules = SuppressionRules { bounces: 1, most: 3, ..SuppressionRules::default() };
+    let suppression = with(&disk, rules);
+    let addresses: Vec<_> =
+        ["a", "b", "c", "d"].iter().map(|local| address(&format!("{local}@x.test"))).collect();
+    let classes = [BounceClass::UnknownUser, BounceClass::Spam];
+    let bounce = |address, class| Bounce { address, class, why: "no" };
+    let two = [bounce(&addresses[0], classes[0]), bounce(&addresses[1], classes[1])];
+    let before = disk.operations();
+    assert_eq!(suppression.bounced(&two, NOW).await.unwrap(), [true, false]);
+    let one_write = disk.operations() - before;
+    let all: Vec<_> = addresses.iter().map(|address| bounce(address, classes[0])).collect();
+    let before = disk.operations();
+    let full = "the suppression list has 3 entries, the most it may have";
+    assert_eq!(suppression.bounced(&all, NOW).await.unwrap_err().to_string(), full);
+    assert!(disk.operations() - before <= one_write);
+    let list = open(&disk.crash(1));
+    let who = ["a@x.test", "b@x.test", "c@x.test", "d@x.test"];
+    assert_eq!(kept(&list, NOW, &who), who[..3]);
 }

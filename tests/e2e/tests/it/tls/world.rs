@@ -13,7 +13,8 @@ use merpati_dns::{DnsConfig, HickoryResolver};
 use merpati_plugin::deliver::{AttemptNotes, DeliveryOutcome, DeliveryResult, MessageSource};
 use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{
-    BodyReader, Deliverer, Job, OutboundChain, StsPolicies, TlsResults, TlsSession, async_trait,
+    BodyReader, Deliverer, Job, OutboundChain, StsPolicies, Tables, TlsResults, TlsSession,
+    async_trait,
 };
 use merpati_route::mta_sts::{FetchFault, Memory, Policy, PolicyId};
 use merpati_testkit::dns::{DnsServer, Zone, ZoneKey};
@@ -171,6 +172,7 @@ impl World {
             source: Vec::new(),
             recipients: 100,
             resolver: Arc::new(resolver),
+            tables: Tables::default(),
         });
         Self { transport: transport.unwrap(), results, _dns: dns, _files: files }
     }

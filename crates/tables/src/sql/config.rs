@@ -32,6 +32,7 @@ impl FromOption for Tls {
 }
 
 /// Where the database is, and how it is reached.
+#[allow(dead_code, reason = "each driver needs some of it")]
 pub(super) struct Source {
     pub(super) url: String,
     pub(super) password: Option<Secret<String>>,

@@ -84,8 +84,11 @@ impl Target {
     fn postgres(source: &Source) -> Result<Self, TargetError> {
         let mut options: PgConnectOptions = parse(&source.url)?;
         options = options.application_name("merpati").disable_statement_logging();
+        // A Unix socket has no TLS, and needs none.
+        let socket = options.get_socket().is_some() || options.get_host().starts_with('/');
         options = options.ssl_mode(match source.tls {
             Tls::None => PgSslMode::Disable,
+            _ if socket => PgSslMode::Disable,
             Tls::Required => PgSslMode::Require,
             Tls::Verified => PgSslMode::VerifyFull,
         });
@@ -102,8 +105,10 @@ impl Target {
     fn mysql(source: &Source) -> Result<Self, TargetError> {
         let mut options: MySqlConnectOptions = parse(&source.url)?;
         options = options.disable_statement_logging();
+        let socket = options.get_socket().is_some();
         options = options.ssl_mode(match source.tls {
             Tls::None => MySqlSslMode::Disabled,
+            _ if socket => MySqlSslMode::Disabled,
             Tls::Required => MySqlSslMode::Required,
             Tls::Verified => MySqlSslMode::VerifyIdentity,
         });

@@ -8,6 +8,7 @@ use crate::address::Part;
 
 /// How a database writes parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each driver needs one of them")]
 pub(crate) enum Placeholder {
     /// `$1`, `$2`, …
     Numbered,

@@ -11,6 +11,7 @@
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs, postsrsd and Exim |
 //! | [`signed_zones`] | our resolver ← zones that Knot signs |
 //! | [`dkim`] | our signatures → dkimpy, Mail::DKIM |
+//! | [`databases`] | our tables ← PostgreSQL, MariaDB, OpenLDAP; with the feature `databases` |
 //!
 //! Those with servers need root: Postfix, Exim and Dovecot start as nobody else. Every test starts its
 //! own servers in a directory of its own and waits for lines of their logs.
@@ -18,6 +19,8 @@
 
 mod addresses;
 mod clients;
+#[cfg(feature = "databases")]
+mod databases;
 mod dkim;
 mod dovecot;
 mod exim;

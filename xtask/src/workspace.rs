@@ -13,6 +13,10 @@ use serde::Deserialize;
 pub(crate) const DATABASES: [&str; 4] =
     ["--package=merpati-role", "--package=merpati-tables", "--features", "merpati-role/databases"];
 
+/// The same with the peers.
+pub(crate) const DATABASE_PEERS: [&str; 2] =
+    ["--package=merpati-peers", "--features=merpati-peers/databases"];
+
 /// The workspace this program runs for.
 pub(crate) struct Workspace {
     /// The directory of the root manifest.

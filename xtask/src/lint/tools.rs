@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::Finding;
-use crate::workspace::{DATABASES, Workspace};
+use crate::workspace::{DATABASE_PEERS, DATABASES, Workspace};
 
 /// The cargo-deny that is built when there is none.
 const CARGO_DENY: &str = "0.20.2";
@@ -19,7 +19,7 @@ pub(super) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     command.args(["--quiet", "--", "-D", "warnings"]);
     let mut findings = passes(command, "cargo clippy")?;
     let mut command = workspace.cargo(&["clippy", "--all-targets", "--keep-going"]);
-    command.args(DATABASES).args(["--quiet", "--", "-D", "warnings"]);
+    command.args(DATABASES).args(DATABASE_PEERS).args(["--quiet", "--", "-D", "warnings"]);
     findings.extend(passes(command, "cargo clippy with databases")?);
     Ok(findings)
 }

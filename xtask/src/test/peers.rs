@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::{Extent, Outcome, PEERS, Runner, has, passes};
-use crate::workspace::{Package, Workspace};
+use crate::workspace::{DATABASE_PEERS, Package, Workspace};
 
 const LIST: &str = "tests/peers/packages.txt";
 
@@ -41,16 +41,24 @@ pub(super) fn run(
     if missing != Wanted::default() {
         missing.obtain(&root)?;
     }
-    let mut command = runner.peers(workspace);
-    command.env("MERPATI_PEERS_ROOT", root);
-    command.env(
-        "MERPATI_PEERS",
-        match extent {
-            Extent::Smoke => "smoke",
-            Extent::All => "all",
-        },
-    );
-    passes(command)
+    let extent = match extent {
+        Extent::Smoke => "smoke",
+        Extent::All => "all",
+    };
+    let with = |mut command: Command| {
+        command.env("MERPATI_PEERS_ROOT", &root).env("MERPATI_PEERS", extent);
+        passes(command)
+    };
+    let outcomes = [with(runner.peers(workspace))?, with(databases(workspace))?];
+    let failed = outcomes.contains(&Outcome::Failed);
+    Ok(if failed { Outcome::Failed } else { Outcome::Passed })
+}
+
+/// Those whose drivers are only built where they are asked for.
+fn databases(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo(&["test", "--no-fail-fast"]);
+    command.args(DATABASE_PEERS).args(["databases::", "--", "--test-threads=1"]);
+    command
 }
 
 fn parse(list: &str) -> Wanted {

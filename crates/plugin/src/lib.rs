@@ -36,7 +36,7 @@ pub use outbound::{
 };
 pub use policy::{Policy, PolicyFactory};
 pub use resolver::{Alias, Answer, Dnssec, Lookup, MxRecord, ResolveError, Resolver, TlsaRecord};
-pub use route::{Route, Router};
+pub use route::{Branch, Headers, NoHeaders, Route, Router};
 pub use spool::{Spool, SpoolError, SpoolWriter};
 pub use state::State;
 pub use table::{Hit, Table, TableError, Tables, lookup_address};

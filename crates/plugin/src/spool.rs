@@ -23,7 +23,7 @@ mod message;
 mod operate;
 
 pub use message::{
-    Attributes, DeliverBy, Flow, FollowUp, MessageInfo, NewMessage, Origin, RepeatKey,
+    Attributes, DeliverBy, Flow, FollowUp, LISTENER_TAG, MessageInfo, NewMessage, Origin, RepeatKey,
 };
 pub use operate::{
     Change, Changed, Cursor, Filter, Health, IndexState, Listed, ParcelState, Queued, Share, Stats,

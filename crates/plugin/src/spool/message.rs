@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use merpati_types::{ByMode, Envelope, HeaderEdits, Host, Mailbox, Timestamp};
 
+/// The tag that names the listener which took a message.
+pub const LISTENER_TAG: &str = "listener";
+
 /// What is kept with a message besides envelope and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -21,7 +24,7 @@ pub struct Attributes {
     pub source_pool: Option<String>,
     /// By when it must be delivered, if the sender said so (DELIVERBY, RFC 2852).
     pub deliver_by: Option<DeliverBy>,
-    /// Free tags.
+    /// Free tags; [`LISTENER_TAG`] is among them.
     pub tags: BTreeMap<String, String>,
 }
 

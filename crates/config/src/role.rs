@@ -49,6 +49,8 @@ pub struct RoleConfig {
     pub suppression: Option<Suppression>,
     /// `[[destination]]`: the closest pattern counts.
     pub destinations: Vec<Destination>,
+    /// `[[route]]`: rules in order, asked before `[[transport]]`.
+    pub routes: Vec<Options>,
     /// `[[transport]]`: the closest pattern counts; what matches none goes by MX.
     pub transports: Vec<Transport>,
 }
@@ -86,6 +88,7 @@ impl RoleConfig {
             report: Report::read(reader.table("report")),
             suppression: Suppression::read(reader.table("suppression"), &state_dir.value),
             destinations: plugged(reader.tables("destination"), Destination::read),
+            routes: reader.tables("route"),
             transports: plugged(reader.tables("transport"), Transport::read),
             state_dir,
             tls,

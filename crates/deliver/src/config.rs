@@ -128,6 +128,19 @@ pub(crate) fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, TlsErro
     build(name, Protocol::Smtp, Target::Mx, around.mx_port, around.tls.clone(), None, around)
 }
 
+/// To hosts that are named without more: everything else is as around.
+pub(crate) fn to(
+    name: &str,
+    target: Target,
+    around: &Surroundings,
+) -> Result<Arc<dyn Deliverer>, TlsError> {
+    let port = match target {
+        Target::Mx | Target::MxOf(_) => around.mx_port,
+        Target::Hosts(_) | Target::Unix(_) => 25,
+    };
+    build(name, Protocol::Smtp, target, port, around.tls.clone(), None, around)
+}
+
 fn build(
     name: &str,
     protocol: Protocol,

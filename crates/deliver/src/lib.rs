@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod header;
 pub mod maildir;
 mod report;
+pub mod routes;
 pub mod runner;
 pub mod smtp;
 mod transports;

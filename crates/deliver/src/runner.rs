@@ -1,6 +1,7 @@
 //! The queue runner: leases what is due, attempts it, and settles what became of it.
 
 mod attempt;
+mod branches;
 mod place;
 mod supervised;
 

@@ -18,6 +18,8 @@ use crate::smtp::{TlsError, TlsSettings};
 
 /// The name of the transport that mail takes when no row says otherwise.
 pub(crate) const DEFAULT: &str = "mx";
+/// The name of the transport that throws mail away.
+pub(crate) const DISCARD: &str = "discard";
 
 /// A row's effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub struct Discard;
 #[async_trait]
 impl Deliverer for Discard {
     fn name(&self) -> &str {
-        "discard"
+        DISCARD
     }
 
     async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {

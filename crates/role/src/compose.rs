@@ -259,7 +259,8 @@ fn routing(
         errors.report(place, error);
     });
     let outbound = outbound(role, config, environment);
-    let router = Arc::new(TransportTable::new(rows));
+    let otherwise = TransportTable::new(rows);
+    let router = crate::routes::router(config, &around, &mut transports, otherwise).ok()?;
     Some(Routing { router, transports, outbound, reporting })
 }
 

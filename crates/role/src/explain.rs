@@ -12,7 +12,7 @@ use merpati_plugin::spool::{
     Attributes, Filter, Listed, MessageInfo, NewMessage, NextHop, Origin, Parcel, ParcelId,
     ParcelState,
 };
-use merpati_plugin::{ExplainHow, Finding, Route, Spool, async_trait};
+use merpati_plugin::{ExplainHow, Finding, NoHeaders, Route, Spool, async_trait};
 use merpati_queue::{Intervals, Rate, Schedule, SiteLimits};
 use merpati_route::Table;
 use merpati_types::{
@@ -133,10 +133,12 @@ async fn sent_as(routing: &Routing, parcel: &Parcel) -> Option<Finding> {
 }
 
 async fn route(routing: &Routing, parcel: &Parcel, how: ExplainHow) -> Finding {
-    match routing.router.route(parcel).await {
-        Ok(Route::Transport { name, why }) => {
+    let branches = routing.router.branches(parcel, &NoHeaders).await;
+    // There is one recipient, and thus one branch.
+    match branches.map(|branches| branches.into_iter().next().map(|branch| branch.route)) {
+        Ok(Some(Route::Transport { name, why })) => {
             let found = Finding::new("transport", &*name).because(&*why);
-            let Some(transport) = routing.transports.get(&name) else {
+            let Some(transport) = routing.transport(&name) else {
                 return found.with([Finding::new("outcome", "deferred")
                     .because("there is no transport of this name")]);
             };
@@ -146,7 +148,7 @@ async fn route(routing: &Routing, parcel: &Parcel, how: ExplainHow) -> Finding {
             };
             found.with([site]).with(transport.explain(parcel, how).await)
         }
-        Ok(Route::Refuse(rejection)) => Finding::new("refused", rejection.to_string()),
+        Ok(Some(Route::Refuse(rejection))) => Finding::new("refused", rejection.to_string()),
         Ok(_) => Finding::new("route", "not known"),
         Err(error) => Finding::new("route", "not known now").because(error.to_string()),
     }

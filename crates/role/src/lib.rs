@@ -10,6 +10,7 @@ mod kind;
 mod reload;
 mod reports;
 mod role;
+mod routes;
 mod rules;
 mod serve;
 mod suppression;

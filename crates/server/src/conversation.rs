@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use merpati_plugin::observer::Stage;
-use merpati_plugin::spool::{Committed, DeliverBy, NewMessage, Origin};
+use merpati_plugin::spool::{Committed, DeliverBy, LISTENER_TAG, NewMessage, Origin};
 use merpati_plugin::{
     Account, AuthAnswer, ChainSession, Connection, Conversation, Event, Hello, Message, Ruling,
     SpoolWriter, TlsFacts, Transaction,
@@ -380,6 +380,8 @@ impl Answerer {
             transaction.edits.push(field);
         }
         let conversation = &self.conversation;
+        let listener = conversation.connection.listener.as_ref();
+        transaction.attributes.tags.insert(LISTENER_TAG.to_owned(), listener.to_owned());
         let repeat = fingerprint.map(|content| content.key(conversation, &transaction, hold));
         let message = NewMessage {
             envelope: transaction.envelope,

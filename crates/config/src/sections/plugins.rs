@@ -47,7 +47,7 @@ impl Plugin {
 #[derive(Clone, Debug)]
 pub struct Transport {
     /// `match`: one pattern, or an array of them: `example.org`, `.example.org` for what is below
-    /// it, `*` for all. Needed.
+    /// it, `*` for all. Needed, but for a transport with a `name`, which rules may lead to.
     pub patterns: Vec<Located<String>>,
     /// `name`: in logs and metrics; default the kind.
     pub name: Option<String>,
@@ -61,12 +61,17 @@ impl Transport {
     pub(crate) fn read(options: Options) -> Result<Self, Invalid> {
         let (common, own) = options.split(&["match", "name"]);
         let mut reader = common.reader();
-        let patterns = reader.required::<OneOrMany<_>>("match");
-        let name = reader.optional("name");
+        let patterns = reader.optional::<OneOrMany<_>>("match");
+        let name: Option<String> = reader.optional("name");
+        if patterns.is_none() && name.is_none() {
+            // Nothing would lead there.
+            let _ = reader.required::<OneOrMany<Located<String>>>("match");
+        }
         let kind = only(&own, "transport", "lmtp");
         reader.finish()?;
         let (kind, options) = kind?;
-        Ok(Self { patterns: patterns?.0, name, kind, options })
+        let patterns = patterns.map_or_else(Vec::new, |patterns| patterns.0);
+        Ok(Self { patterns, name, kind, options })
     }
 
     /// Records that there is no transport of this kind.

@@ -102,7 +102,7 @@ fn without(parcel: &Arc<Parcel>, stopped: &[Option<Rejection>]) -> Arc<Parcel> {
     Arc::new(tried)
 }
 
-async fn transmit(transport: Arc<dyn Deliverer>, job: Job) -> Vec<DeliveryOutcome> {
+pub(super) async fn transmit(transport: Arc<dyn Deliverer>, job: Job) -> Vec<DeliveryOutcome> {
     let parcel = Arc::clone(&job.parcel);
     // A task of its own, so that a plugin's panic defers this parcel and harms nothing else.
     let outcomes = tokio::spawn(async move { transport.deliver(job).await }).await;

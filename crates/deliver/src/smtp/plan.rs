@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use merpati_plugin::Job;
-use merpati_plugin::deliver::MessageSource;
 use merpati_route::security::{Asked, Failure, Need, Security, Source, last_word};
 use merpati_route::{Address, Mx, Plan};
 use merpati_session::client::Protocol;
-use merpati_types::{HeaderSection, Severity, Status};
+use merpati_types::{Severity, Status};
 
 use super::credentials::User;
 use super::pool::{Key, Policy};
 use super::stream::Endpoint;
 use super::survey::{Survey, Unroutable};
 use super::{Inner, Target, time_of_day};
+use crate::header::header_section;
 
 /// The most addresses that are tried for one message.
 const ADDRESSES: usize = 16;
 /// The most hosts that a site is named after.
 const NAMED: usize = 4;
-/// How much of a message is read for its header section.
-const HEADER_LIMIT: usize = HeaderSection::OCTET_LIMIT;
 
 /// What to try for one message.
 pub(super) struct Rounds {
@@ -97,7 +94,7 @@ impl Inner {
         if requires || !asks_for_much || !survey.is_open_to_less() {
             return plan;
         }
-        let Some(header) = header_section(job.message.as_ref()).await else { return plan };
+        let Ok(Some(header)) = header_section(job.message.as_ref()).await else { return plan };
         match Asked::of(&job.parcel.info.message.envelope, &header) {
             Asked::NoTls => survey.secured(Asked::NoTls, now),
             _ => plan,
@@ -114,24 +111,6 @@ fn otherwise(plan: &Plan) -> Option<Failure> {
     let text = format!("the addresses of {} are not known now", unknown.host);
     let (severity, status) = (Severity::Transient, Status::DIRECTORY);
     Some(Failure { severity, status, text })
-}
-
-async fn header_section(message: &dyn MessageSource) -> Option<HeaderSection> {
-    let mut reader = message.open().await.ok()?;
-    let mut bytes = BytesMut::new();
-    let mut searched = 0;
-    while bytes.len() <= HEADER_LIMIT {
-        match reader.next().await {
-            Ok(Some(piece)) => bytes.extend_from_slice(&piece),
-            Ok(None) => break,
-            Err(_) => return None,
-        }
-        if memchr::memmem::find(&bytes[searched..], b"\r\n\r\n").is_some() {
-            break;
-        }
-        searched = bytes.len().saturating_sub(3);
-    }
-    HeaderSection::read(&bytes.freeze()).ok()
 }
 
 fn on_this_machine() -> Security {

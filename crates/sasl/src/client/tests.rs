@@ -1,3 +1,5 @@
+//! Both sides, and the server of another implementation.
+
 use merpati_types::Secret;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The examples of the RFCs, and servers that lie.
+
 use super::*;
 
 struct Vector {

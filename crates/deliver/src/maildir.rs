@@ -138,7 +138,7 @@ fn trace(job: &Job, recipient: &Recipient) -> Bytes {
         }
     };
     prepend("Delivered-To", recipient.address.to_string());
-    prepend("Return-Path", job.parcel.info.message.envelope.sender.to_string());
+    prepend("Return-Path", job.parcel.reverse_path().to_string());
     let empty = HeaderSection::read(&Bytes::new()).expect("nothing exceeds no limit");
     edits.apply(&empty)
 }

@@ -106,7 +106,7 @@ pub trait OutboundPolicy: Send + Sync {
     }
 
     /// Before a message is handed to its transport: under which reverse path it goes. Later
-    /// policies are asked about what earlier ones have made of the parcel.
+    /// policies are asked about what earlier ones have made of it ([`Parcel::reverse_path`]).
     async fn send_as(&self, _parcel: &Parcel) -> Result<SendAs, Failure> {
         Ok(SendAs::Itself)
     }
@@ -204,12 +204,14 @@ impl OutboundChain {
             for part in parts {
                 match link.ask("send", parcel, link.policy.send_as(&part)).await? {
                     SendAs::Itself => made.push(part),
-                    SendAs::All(sender) => made.push(Arc::new(part.sent_as(sender))),
+                    SendAs::All(sender) => made.push(Arc::new(part.under(sender))),
                     SendAs::Each(senders) if senders.len() == part.pending.len() => {
                         let each = senders.into_iter().zip(part.recipients());
-                        made.extend(each.map(|(sender, (place, _))| {
-                            Arc::new(part.alone(place).sent_as(sender))
-                        }));
+                        made.extend(
+                            each.map(|(sender, (place, _))| {
+                                Arc::new(part.alone(place).under(sender))
+                            }),
+                        );
                     }
                     SendAs::Each(_) => {
                         let plugin = link.policy.name();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use merpati_types::{Envelope, Host, Mailbox, MessageId, Recipient, ReversePath, Timestamp};
+use merpati_types::{Host, Mailbox, MessageId, Recipient, ReversePath, Timestamp};
 
 use crate::body::BodySource;
 use crate::deliver::MessageSource;
@@ -162,6 +162,9 @@ pub struct Parcel {
     /// An attempt whose final dot was sent and whose reply we never saw: this host may have the
     /// message already.
     pub unknown_at: Option<String>,
+    /// The reverse path to send it under, where an outbound policy has said that it is not the
+    /// message's own. Never stored; reports go to the message's own.
+    pub sent_as: Option<ReversePath>,
 }
 
 impl Parcel {
@@ -171,39 +174,22 @@ impl Parcel {
         self.pending.iter().filter_map(|&place| Some((place, all.get(place as usize)?)))
     }
 
-    /// The same parcel under another reverse path.
+    /// The reverse path of its transactions.
     #[must_use]
-    pub fn sent_as(&self, sender: ReversePath) -> Self {
-        let mut info = MessageInfo::clone(&self.info);
-        info.message.envelope.sender = sender;
-        Self { info: Arc::new(info), ..self.clone() }
+    pub fn reverse_path(&self) -> &ReversePath {
+        self.sent_as.as_ref().unwrap_or(&self.info.message.envelope.sender)
     }
 
-    /// A part with one recipient only, as if the message had no other.
+    /// The same under another reverse path.
+    #[must_use]
+    pub fn under(&self, sender: ReversePath) -> Self {
+        Self { sent_as: Some(sender), ..self.clone() }
+    }
+
+    /// The part for one recipient.
     #[must_use]
     pub fn alone(&self, place: u32) -> Self {
-        let NewMessage { envelope, edits, attributes, origin, arrived } = &self.info.message;
-        let recipients = envelope.recipients.get(place as usize).cloned().into_iter().collect();
-        // Not cloned whole: lists have many recipients, and each of them would have a copy of all.
-        let envelope = Envelope {
-            sender: envelope.sender.clone(),
-            recipients,
-            ret: envelope.ret,
-            envid: envelope.envid.clone(),
-            body: envelope.body,
-            smtputf8: envelope.smtputf8,
-            requiretls: envelope.requiretls,
-            submitter: envelope.submitter.clone(),
-        };
-        let message = NewMessage {
-            envelope,
-            edits: edits.clone(),
-            attributes: attributes.clone(),
-            origin: origin.clone(),
-            arrived: *arrived,
-        };
-        let info = Arc::new(MessageInfo { message, size: self.info.size });
-        Self { info, pending: vec![0], ..self.clone() }
+        Self { pending: vec![place], ..self.clone() }
     }
 }
 

@@ -44,7 +44,7 @@ impl OutboundPolicy for BatvPolicy {
     }
 
     async fn send_as(&self, parcel: &Parcel) -> Result<SendAs, Failure> {
-        let ReversePath::Mailbox(sender) = &parcel.info.message.envelope.sender else {
+        let ReversePath::Mailbox(sender) = parcel.reverse_path() else {
             return Ok(SendAs::Itself);
         };
         let domain = sender.host().domain();
@@ -95,7 +95,7 @@ mod tests {
             (&long, &long),
         ] {
             let path = ReversePath::parse(sender).unwrap();
-            let parcel = parcel(1, &["bob@x.test"], "x.test").sent_as(path);
+            let parcel = parcel(1, &["bob@x.test"], "x.test").under(path);
             let sent = match policy.send_as(&parcel).await.unwrap() {
                 SendAs::All(path) => path.to_string(),
                 SendAs::Itself => sender.to_owned(),

@@ -54,7 +54,7 @@ impl OutboundPolicy for SrsPolicy {
     }
 
     async fn send_as(&self, parcel: &Parcel) -> Result<SendAs, Failure> {
-        let ReversePath::Mailbox(sender) = &parcel.info.message.envelope.sender else {
+        let ReversePath::Mailbox(sender) = parcel.reverse_path() else {
             return Ok(SendAs::Itself);
         };
         let is_from_us = sender.host().domain().is_some_and(|domain| self.ours.contains(domain));
@@ -94,7 +94,7 @@ mod tests {
         let fallback = fallback.map(|address| Mailbox::parse(address).unwrap());
         let policy = SrsPolicy::new(srs, ours, fallback, &environment);
         let path = ReversePath::parse(sender).unwrap();
-        let parcel = parcel(1, &[&format!("bob@{to}")], to).sent_as(path);
+        let parcel = parcel(1, &[&format!("bob@{to}")], to).under(path);
         let sent = match policy.send_as(&parcel).await.unwrap() {
             SendAs::Itself => sender.to_owned(),
             SendAs::All(path) => path.to_string(),

@@ -33,7 +33,7 @@ impl OutboundPolicy for VerpPolicy {
     }
 
     async fn send_as(&self, parcel: &Parcel) -> Result<SendAs, Failure> {
-        let ReversePath::Mailbox(sender) = &parcel.info.message.envelope.sender else {
+        let ReversePath::Mailbox(sender) = parcel.reverse_path() else {
             return Ok(SendAs::Itself);
         };
         let owner = self.owners.iter().find(|(owner, _)| is_same(owner, sender));
@@ -63,12 +63,12 @@ mod tests {
         let long = format!("{}@x.test", "b".repeat(60));
         let parcel = parcel(1, &["a@x.test", &long, "b@x.test"], "x.test");
         let list = ReversePath::parse("<List@lists.test>").unwrap();
-        let sent = policy.send_as(&parcel.sent_as(list.clone())).await.unwrap();
+        let sent = policy.send_as(&parcel.under(list.clone())).await.unwrap();
         let path = |text: &str| ReversePath::parse(text).unwrap();
         let [a, b] = ["a", "b"].map(|to| path(&format!("<list-{to}=x.test@lists.test>")));
         assert_eq!(sent, SendAs::Each(vec![a, list, b]));
         for other in ["<other@lists.test>", "<>"] {
-            let sent = policy.send_as(&parcel.sent_as(path(other))).await.unwrap();
+            let sent = policy.send_as(&parcel.under(path(other))).await.unwrap();
             assert_eq!(sent, SendAs::Itself);
         }
         let told = |entries: &[(&str, merpati_plugin::options::Value)]| -> Vec<String> {

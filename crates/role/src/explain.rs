@@ -78,6 +78,7 @@ impl ExplainRecipient {
             expired: false,
             last_reason: None,
             unknown_at: None,
+            sent_as: None,
         }
     }
 
@@ -123,9 +124,8 @@ impl ExplainRecipient {
 async fn sent_as(routing: &Routing, parcel: &Parcel) -> Option<Finding> {
     let found = match routing.outbound.send_as(&Arc::new(parcel.clone())).await {
         Ok(parts) => {
-            let sender = &parts.first()?.info.message.envelope.sender;
-            let is_its_own = *sender == parcel.info.message.envelope.sender;
-            (!is_its_own).then(|| sender.to_string())?
+            let sender = parts.first()?.reverse_path();
+            (sender != parcel.reverse_path()).then(|| sender.to_string())?
         }
         Err(why) => why.to_string(),
     };

@@ -91,6 +91,7 @@ pub fn parcel(id: u64, recipients: &[&str], next_hop: &str) -> Parcel {
         expired: false,
         last_reason: None,
         unknown_at: None,
+        sent_as: None,
     }
 }
 

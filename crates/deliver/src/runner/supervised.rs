@@ -282,10 +282,9 @@ mod tests {
         }
 
         async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
-            let envelope = &job.parcel.info.message.envelope;
             let (_, to) = job.parcel.recipients().next().unwrap();
-            self.0.lock().unwrap().push(format!("{} {}", envelope.sender, to.address));
-            assert_eq!((envelope.recipients.len(), job.parcel.pending.len()), (1, 1));
+            self.0.lock().unwrap().push(format!("{} {}", job.parcel.reverse_path(), to.address));
+            assert_eq!(job.parcel.pending.len(), 1);
             let (class, status) = (DeferClass::Connection, Status::NO_ANSWER);
             let result = match to.address.local().as_str() {
                 "0" => DeliveryResult::Delivered(Handover::Final),

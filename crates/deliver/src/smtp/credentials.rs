@@ -59,7 +59,8 @@ pub(crate) enum UnknownUser {
 }
 
 impl Login {
-    /// Who a parcel's mail is sent as; nobody, if there is no account for its sender.
+    /// Who a parcel's mail is sent as; nobody, if there is no account for its sender. That is who
+    /// has sent it, and not the reverse path that a policy may have made of it.
     pub(crate) async fn user(&self, parcel: &Parcel) -> Result<Option<User>, UnknownUser> {
         let own = match (&self.by_sender, &parcel.info.message.envelope.sender) {
             (Some(table), ReversePath::Mailbox(sender)) => {

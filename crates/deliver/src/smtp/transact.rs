@@ -100,7 +100,7 @@ fn outgoing(job: &Job, recipients: Vec<Recipient>) -> Outgoing {
         By::new(left.div_euclid(1_000), by.mode, by.trace)
     };
     Outgoing {
-        sender: envelope.sender.clone(),
+        sender: job.parcel.reverse_path().clone(),
         recipients,
         body: envelope.body,
         smtputf8: envelope.smtputf8,

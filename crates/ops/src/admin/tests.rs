@@ -82,6 +82,7 @@ fn parcel(number: u64) -> Listed {
         expired: false,
         last_reason: Some("450 busy".to_owned()),
         unknown_at: None,
+        sent_as: None,
     };
     Listed { parcel, state: ParcelState::Deferred }
 }

@@ -124,6 +124,7 @@ fn parcel() -> Parcel {
         expired: false,
         last_reason: None,
         unknown_at: None,
+        sent_as: None,
     }
 }
 
@@ -191,7 +192,7 @@ async fn senders_are_rewritten_in_order() {
     }
     let itself: fn(&Parcel) -> SendAs = |_| SendAs::Itself;
     let marked: fn(&Parcel) -> SendAs =
-        |parcel| SendAs::All(path(&format!("{}x", local(&parcel.info.message.envelope.sender))));
+        |parcel| SendAs::All(path(&format!("{}x", local(parcel.reverse_path()))));
     let each: fn(&Parcel) -> SendAs = |parcel| {
         let to = |recipient: &Recipient| path(&format!("to{}", recipient.address.local()));
         SendAs::Each(parcel.recipients().map(|(_, recipient)| to(recipient)).collect())
@@ -212,7 +213,7 @@ async fn senders_are_rewritten_in_order() {
         let chain = OutboundChain::new(policies.iter().map(link).collect());
         let show = |part: &Arc<Parcel>| {
             let to = part.recipients().map(|(_, to)| to.address.local().to_string());
-            format!("{} {}", part.info.message.envelope.sender, to.collect::<Vec<_>>().join(" "))
+            format!("{} {}", part.reverse_path(), to.collect::<Vec<_>>().join(" "))
         };
         let said = match chain.send_as(&Arc::new(parcel())).await {
             Ok(parts) => parts.iter().map(show).collect::<Vec<_>>().join(" / "),

@@ -40,6 +40,7 @@ impl LiveParcel {
             expired: state.expired,
             last_reason: state.held.clone().or_else(|| state.last_reason.clone()),
             unknown_at: state.unknown_at.clone(),
+            sent_as: None,
         }
     }
 

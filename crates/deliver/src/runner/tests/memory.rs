@@ -58,6 +58,7 @@ impl Memory {
                 expired: false,
                 last_reason: None,
                 unknown_at: None,
+                sent_as: None,
             };
             state.due.insert((due, id));
             state.parcels.insert(id, parcel);

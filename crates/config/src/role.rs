@@ -6,8 +6,8 @@ use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
 use crate::sections::{
-    Admin, Deliver, Destination, Dns, Limits, Listen, Log, Plugin, Report, Spool, Suppression,
-    Table, Tls, Transport,
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, MtaSts, Plugin, Report, Spool,
+    Suppression, Table, Tls, Transport,
 };
 
 /// The configuration of a role.
@@ -45,6 +45,8 @@ pub struct RoleConfig {
     pub deliver: Deliver,
     /// `[report]`
     pub report: Report,
+    /// `[mta_sts]`: policies by which domains ask for TLS.
+    pub mta_sts: MtaSts,
     /// `[suppression]`: whom never to write to.
     pub suppression: Option<Suppression>,
     /// `[[destination]]`: the closest pattern counts.
@@ -86,6 +88,7 @@ impl RoleConfig {
             dns: Dns::read(reader.table("dns")),
             deliver: Deliver::read(reader.table("deliver")),
             report: Report::read(reader.table("report")),
+            mta_sts: MtaSts::read(reader.table("mta_sts"), &state_dir.value),
             suppression: Suppression::read(reader.table("suppression"), &state_dir.value),
             destinations: plugged(reader.tables("destination"), Destination::read),
             routes: reader.tables("route"),

@@ -17,12 +17,13 @@ use merpati_deliver::{
     stock as stock_transport,
 };
 use merpati_dns::{DnsConfig, DnsError, HickoryResolver, Validation};
+use merpati_http::{Client, Roots as HttpRoots};
 use merpati_mailauth::DkimPolicy;
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
 use merpati_plugin::options::{Errors, Invalid, Options};
 use merpati_plugin::{
     Authenticator, Chain, ChainError, Observers, OutboundChain, OutboundPolicy, PolicyFactory,
-    Spool,
+    Spool, StsPolicies,
 };
 use merpati_policy::quota::Usage;
 use merpati_policy::suppression::Suppression;
@@ -31,6 +32,7 @@ use merpati_route::Pattern;
 use merpati_server::tls::{CertificateFiles, TlsFiles, TlsStore};
 use merpati_server::{Repeats, Service, ServiceSettings, SystemClock, TlsMode};
 use merpati_session::server::{self as session, ServerConfig};
+use merpati_tlspolicy::StsSlot;
 use merpati_types::{Rejection, Status};
 
 use crate::role::Role;
@@ -55,6 +57,8 @@ pub(crate) struct Composed {
     pub(crate) usage: Usage,
     /// Connected with the list once it is open.
     pub(crate) suppression: Option<Suppression>,
+    /// Connected with the policies once they are open.
+    pub(crate) sts: Option<Sts>,
     /// Connected with the observers.
     tell: Tell,
 }
@@ -70,9 +74,11 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let authenticator = authenticator(&config, errors);
     let tls = tls(&config, errors);
     let resolver = resolver(&config, errors);
-    let routing = resolver
-        .clone()
-        .and_then(|resolver| routing(role, &config, &environment, reporting, resolver, errors));
+    let sts = resolver.as_ref().and_then(|resolver| sts(&config, resolver, errors));
+    let routing = resolver.clone().and_then(|resolver| {
+        let around = surroundings(&config, &environment, resolver, sts.as_ref(), errors);
+        routing(role, &config, &environment, reporting, around, errors)
+    });
     check_listeners(role, &config, authenticator.is_some(), errors);
     if !errors.is_empty() {
         return None;
@@ -90,8 +96,33 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
         kind,
         usage,
         suppression,
+        sts,
         tell,
     })
+}
+
+/// How policies of MTA-STS come in.
+pub(crate) struct Sts {
+    pub(crate) slot: StsSlot,
+    pub(crate) client: Client,
+}
+
+fn sts(config: &RoleConfig, resolver: &HickoryResolver, errors: &Errors) -> Option<Sts> {
+    if !config.mta_sts.enabled {
+        return None;
+    }
+    let ca = config.mta_sts.ca.as_ref();
+    let roots = ca.map_or(HttpRoots::BuiltIn, |ca| HttpRoots::File(ca.value.clone()));
+    match Client::new(Arc::new(resolver.clone()), &roots) {
+        Ok(client) => Some(Sts { slot: StsSlot::default(), client }),
+        Err(error) => {
+            match ca {
+                Some(ca) => drop(errors.report(&ca.place, error)),
+                None => tracing::error!(%error, "built-in roots cannot be used"),
+            }
+            None
+        }
+    }
 }
 
 /// What policies take from outside.
@@ -224,10 +255,9 @@ fn routing(
     config: &RoleConfig,
     environment: &Environment,
     reporting: Reporting,
-    resolver: HickoryResolver,
+    around: Surroundings,
     errors: &Errors,
 ) -> Option<Routing> {
-    let around = surroundings(config, environment, resolver, errors);
     let mut transports = Transports::new();
     match by_mx(&around) {
         Ok(transport) => {
@@ -297,6 +327,7 @@ fn surroundings(
     config: &RoleConfig,
     environment: &Environment,
     resolver: HickoryResolver,
+    sts: Option<&Sts>,
     errors: &Errors,
 ) -> Surroundings {
     let deliver = &config.deliver;
@@ -314,7 +345,7 @@ fn surroundings(
                 key: files.key.value.clone(),
             }),
         },
-        sts: None,
+        sts: sts.map(|sts| Arc::new(sts.slot.clone()) as Arc<dyn StsPolicies>),
         tls_results: None,
         source: deliver.source.clone(),
         recipients: deliver.recipients as usize,

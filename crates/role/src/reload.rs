@@ -10,6 +10,7 @@ use merpati_plugin::{Observers, Spool};
 use merpati_policy::quota::Usage;
 use merpati_policy::suppression::Suppression;
 use merpati_server::Service;
+use merpati_tlspolicy::StsStore;
 
 use crate::cli;
 use crate::role::Role;
@@ -26,6 +27,8 @@ pub(crate) struct Reloadable {
     pub(crate) usage: Arc<ArcSwap<Usage>>,
     /// The list that is open.
     pub(crate) suppression: Option<Suppression>,
+    /// The policies that are open.
+    pub(crate) policies: Option<StsStore>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) observers: Observers,
 }
@@ -50,6 +53,14 @@ impl Reloadable {
             (None, _) => {}
             (Some(_), None) => {
                 tracing::error!("configuration not reloaded: [suppression] begins with a restart");
+                return;
+            }
+        }
+        match (&composed.sts, &self.policies) {
+            (Some(sts), Some(policies)) => sts.slot.connect(policies.clone()),
+            (None, _) => {}
+            (Some(_), None) => {
+                tracing::error!("configuration not reloaded: [mta_sts] begins with a restart");
                 return;
             }
         }

@@ -21,6 +21,7 @@ use merpati_policy::suppression::Suppression;
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
+use merpati_tlspolicy::{StsSettings, StsStore};
 use merpati_types::Timestamp;
 use tokio::sync::watch;
 
@@ -59,11 +60,12 @@ pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
     {
         suppression.connect(suppression::open(config)?);
     }
+    let policies = open_policies(&composed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Fatal::system("cannot start the runtime"))?;
-    runtime.block_on(run(role, path, composed, sockets, spool))
+    runtime.block_on(run(role, path, composed, sockets, (spool, policies)))
 }
 
 fn start_log(config: &RoleConfig) {
@@ -88,12 +90,24 @@ fn open_spool(composed: &Composed) -> Result<DiskSpool, Fatal> {
         .map_err(|error| Fatal::Spool(format!("spool {}: {error}", directory.display())))
 }
 
+/// The policies of MTA-STS that are known, if any are heeded.
+fn open_policies(composed: &Composed) -> Result<Option<StsStore>, Fatal> {
+    let Some(sts) = &composed.sts else { return Ok(None) };
+    let config = &composed.config.mta_sts;
+    let settings = StsSettings { port: config.port, ..StsSettings::default() };
+    let resolver = Arc::new(composed.resolver.clone());
+    let store = StsStore::open(&config.path, resolver, sts.client.clone(), &settings)
+        .map_err(|error| Fatal::Refused(format!("MTA-STS policies: {error}")))?;
+    sts.slot.connect(store.clone());
+    Ok(Some(store))
+}
+
 async fn run(
     role: Role,
     path: &Path,
     composed: Composed,
     sockets: Vec<(usize, StdListener)>,
-    spool: DiskSpool,
+    (spool, policies): (DiskSpool, Option<StsStore>),
 ) -> Result<(), Fatal> {
     let spool = Arc::new(spool);
     alarm::tell_what_is_there(Arc::clone(&spool));
@@ -138,6 +152,7 @@ async fn run(
         resolver,
         usage,
         suppression,
+        policies,
         spool: Arc::clone(&spool),
         observers,
     };

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod authority;
 pub mod crash;
 pub mod disk;
 pub mod dns;

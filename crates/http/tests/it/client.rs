@@ -8,12 +8,8 @@ use bytes::Bytes;
 use merpati_http::{Body, Client, HttpError, Limits, Request, Roots};
 use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::{Answer, BodyReader, Dnssec, ResolveError, Resolver, async_trait};
+use merpati_testkit::authority::{Authority, Dates};
 use merpati_types::Domain;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -43,40 +39,12 @@ impl Resolver for Here {
     }
 }
 
-struct Pki {
-    roots: TempDir,
-    issuer: Issuer<'static, KeyPair>,
+fn client(authority: &Authority) -> Client {
+    Client::new(Arc::new(Here), &Roots::File(authority.file())).unwrap()
 }
 
-impl Pki {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let roots = tempfile::tempdir().unwrap();
-        std::fs::write(roots.path().join("ca"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { roots, issuer: Issuer::new(params, key) }
-    }
-
-    fn client(&self) -> Client {
-        Client::new(Arc::new(Here), &Roots::File(self.roots.path().join("ca"))).unwrap()
-    }
-
-    fn server(&self, expired: bool) -> TlsAcceptor {
-        let mut params = CertificateParams::new(["good.test".to_owned()]).unwrap();
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))
-    }
+async fn tls(authority: &Authority, dates: Dates) -> u16 {
+    serve(Some(authority.acceptor(&["good.test"], dates).unwrap())).await
 }
 
 /// Answers every request with what `answer` makes of its path; answers the port.
@@ -156,9 +124,9 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Res
 
 #[tokio::test]
 async fn answers_are_read_within_limits() {
-    let pki = Pki::new();
-    let client = pki.client();
-    let port = serve(Some(pki.server(false))).await;
+    let authority = Authority::new().unwrap();
+    let client = client(&authority);
+    let port = tls(&authority, Dates::Valid).await;
     let get = async |path: &str| {
         let request = Request::get(format!("https://good.test:{port}{path}"));
         let time = Duration::from_millis(if path == "/mute" { 50 } else { 60_000 });
@@ -190,9 +158,9 @@ impl BodyReader for Pieces {
 
 #[tokio::test]
 async fn bodies_are_handed_over() {
-    let pki = Pki::new();
-    let client = pki.client();
-    let port = serve(Some(pki.server(false))).await;
+    let authority = Authority::new().unwrap();
+    let client = client(&authority);
+    let port = tls(&authority, Dates::Valid).await;
     let post = async |body| {
         let request = Request::post(format!("https://good.test:{port}/echo"), body);
         let answer = client.send(request.with("X-Test", "yes"), &Limits::default()).await;
@@ -206,11 +174,11 @@ async fn bodies_are_handed_over() {
 
 #[tokio::test]
 async fn hosts_must_be_who_they_should_be() {
-    let pki = Pki::new();
-    let client = pki.client();
-    let good = serve(Some(pki.server(false))).await;
-    let expired = serve(Some(pki.server(true))).await;
-    let foreign = serve(Some(Pki::new().server(false))).await;
+    let authority = Authority::new().unwrap();
+    let client = client(&authority);
+    let good = tls(&authority, Dates::Valid).await;
+    let expired = tls(&authority, Dates::Expired).await;
+    let foreign = tls(&Authority::new().unwrap(), Dates::Valid).await;
     let plain = serve(None).await;
     let allowed = Limits { plain: true, ..Limits::default() };
     for (url, limits, expected) in [

@@ -1,0 +1,4 @@
+//! Policies fetched from real servers on loopback.
+
+#[cfg(test)]
+mod sts;

@@ -123,10 +123,7 @@ async fn run(
     let routing = Arc::new(ArcSwap::from_pointee(routing));
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
     let readiness = Readiness::default();
-    let gate = Gate::new(ConnectionLimits {
-        total: config.limits.connections,
-        per_address: config.limits.connections_per_address,
-    });
+    let gate = gate(&config);
     let settings = AdminSettings {
         metrics,
         readiness: readiness.clone(),
@@ -172,6 +169,13 @@ async fn run(
     spool.close().await;
     tracing::info!(connections = left, unfinished, "stopped");
     Ok(())
+}
+
+fn gate(config: &RoleConfig) -> Arc<Gate> {
+    Gate::new(ConnectionLimits {
+        total: config.limits.connections,
+        per_address: config.limits.connections_per_address,
+    })
 }
 
 fn observers(role: &Role, metrics: &Arc<Metrics>, activity: &Arc<Activity>) -> Observers {

@@ -13,7 +13,7 @@ use ldap3::Scope;
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::{Table, TableError};
 
-use self::connection::{Pool, Search};
+use self::connection::{Search, Server};
 use self::filter::Filter;
 use crate::address::Part;
 
@@ -30,13 +30,13 @@ const MAX_VALUES: usize = 1_000;
 /// or `{domain}` is asked for addresses only: other keys are not found. The value is that of one
 /// attribute of the entry found; an entry without it counts as none.
 ///
-/// Connections are made and bound when first needed and kept in a pool. One that breaks is
-/// replaced, and the search is tried once more. A look-up takes `timeout` at most, with all its
+/// Connections are made and bound when first needed and kept in a pool. One that has failed is
+/// replaced, and the search tried once more. A look-up takes `timeout` at most, with all its
 /// waiting. It needs a tokio runtime.
 ///
 /// Limits: keys of 4 KiB, values of 64 KiB, a thousand values.
 pub struct LdapTable {
-    pool: Pool,
+    server: Server,
     base: String,
     scope: Scope,
     filter: Filter,
@@ -76,7 +76,7 @@ impl LdapTable {
             most,
             seconds: i32::try_from(self.timeout.as_secs()).unwrap_or(i32::MAX).max(1),
         };
-        let found = self.pool.search(&search).await?;
+        let found = self.server.search(&search).await?;
         if found.len() > most {
             return Err(match self.values {
                 Values::One => "the search found several values, and `multiple` is not set".into(),
@@ -105,7 +105,7 @@ impl Table for LdapTable {
     }
 }
 
-/// Without the pool, which has a password.
+/// Without the server, whose password is nobody's business.
 impl fmt::Debug for LdapTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LdapTable")

@@ -12,6 +12,13 @@ mod file;
 #[cfg(feature = "ldap")]
 mod ldap;
 mod lines;
+#[cfg(any(
+    feature = "ldap",
+    feature = "sql-mysql",
+    feature = "sql-postgres",
+    feature = "sql-sqlite",
+))]
+mod pool;
 mod regex;
 #[cfg(any(feature = "sql-mysql", feature = "sql-postgres", feature = "sql-sqlite"))]
 mod sql;

@@ -1,20 +1,19 @@
 //! A table in a relational database.
 
 mod config;
-mod pool;
 mod query;
+mod target;
 
 use std::error::Error;
 use std::fmt;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::{Table, TableError};
 
-use self::pool::{Pool, Target};
 use self::query::Query;
+use self::target::Target;
 use crate::address::Part;
 
 /// The longest value, in octets.
@@ -30,18 +29,16 @@ const MAX_ROWS: usize = 1_000;
 /// `:local` or `:domain` is asked for addresses only: other keys are not found. The value is the
 /// first column, which is text; NULL counts as no row.
 ///
-/// Connections are made when first needed, kept in a pool, and closed after a look-up that was
-/// broken off. A look-up takes `timeout` at most, with all its waiting. It needs a tokio runtime.
+/// Connections are made when first needed and kept in a pool. One that has failed is replaced, and
+/// the query tried once more. A look-up takes `timeout` at most, with all its waiting. It needs a
+/// tokio runtime.
 ///
 /// Limits: keys of 4 KiB, values of 64 KiB, a thousand rows.
 pub struct SqlTable {
     target: Target,
     query: Query,
     rows: Rows,
-    connections: u32,
     timeout: Duration,
-    /// Made in the runtime that looks something up first.
-    pool: OnceLock<Pool>,
 }
 
 /// How many rows a query may find.
@@ -61,16 +58,12 @@ impl SqlTable {
         config::read(options)
     }
 
-    async fn ask(
-        &self,
-        values: Vec<String>,
-    ) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
-        let pool = self.pool.get_or_init(|| self.target.pool(self.connections, self.timeout));
+    async fn ask(&self, values: &[String]) -> Result<Option<String>, Box<dyn Error + Send + Sync>> {
         let most = match self.rows {
             Rows::One => 1,
             Rows::Several => MAX_ROWS,
         };
-        let found = pool.fetch(&self.query.text, values, most + 1).await?;
+        let found = self.target.fetch(&self.query.text, values, most + 1).await?;
         if found.len() > most {
             return Err(match self.rows {
                 Rows::One => "the query found several rows, and `multiple` is not set".into(),
@@ -90,7 +83,7 @@ impl SqlTable {
 impl Table for SqlTable {
     async fn find(&self, key: &str) -> Result<Option<String>, TableError> {
         let Some(values) = Part::all_of(&self.query.parameters, key) else { return Ok(None) };
-        match tokio::time::timeout(self.timeout, self.ask(values)).await {
+        match tokio::time::timeout(self.timeout, self.ask(&values)).await {
             Ok(answer) => answer.map_err(TableError::Unavailable),
             Err(_) => {
                 let message = format!("no answer of the database within {:?}", self.timeout);

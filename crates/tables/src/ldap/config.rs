@@ -11,9 +11,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::connection::{Account, Pool, Server, Tls};
+use super::connection::{Account, Server, Tls};
 use super::filter::Filter;
 use super::{LdapTable, Values};
+use crate::pool::Pool;
 
 /// How far below the base entries are sought.
 struct Depth(Scope);
@@ -57,11 +58,11 @@ pub(super) fn read(options: &Options) -> Result<LdapTable, Invalid> {
     let timeout = reader.ranged("timeout", times, Duration::from_secs(5));
     let server = url.and_then(|url| {
         let tls = tls(&url, ca.as_deref(), protection, &reader)?;
-        Ok(Server { url, tls, account })
+        Ok(Server { url, tls, account, pool: Pool::new(connections) })
     });
     reader.finish()?;
     Ok(LdapTable {
-        pool: Pool::new(server?, connections),
+        server: server?,
         base: base?,
         scope,
         filter: filter?,

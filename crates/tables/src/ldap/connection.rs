@@ -2,27 +2,18 @@
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use ldap3::adapters::EntriesOnly;
-use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, Scope, SearchEntry, SearchOptions};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, SearchOptions};
 use merpati_types::Secret;
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-/// How long a connection is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(300);
+use crate::pool::Pool;
 
-/// Connections to one directory, bound and used by one search at a time.
-pub(super) struct Pool {
-    server: Server,
-    /// As many as there may be connections.
-    turns: Semaphore,
-    idle: Mutex<Vec<(Connection, Instant)>>,
-}
+/// RFC 4511 §4.1.9.
+const SIZE_LIMIT_EXCEEDED: u32 = 4;
 
 /// Where the directory is, and who we are there.
 pub(super) struct Server {
@@ -30,6 +21,7 @@ pub(super) struct Server {
     pub(super) tls: Tls,
     /// Nobody: a search without a bind.
     pub(super) account: Option<Account>,
+    pub(super) pool: Pool<Connection>,
 }
 
 pub(super) enum Tls {
@@ -58,7 +50,8 @@ pub(super) struct Search<'a> {
     pub(super) seconds: i32,
 }
 
-struct Connection {
+/// Bound, and used by one search at a time.
+pub(super) struct Connection {
     ldap: Ldap,
     driver: JoinHandle<()>,
 }
@@ -70,56 +63,28 @@ impl Drop for Connection {
     }
 }
 
-impl Pool {
-    pub(super) fn new(server: Server, connections: usize) -> Self {
-        let turns = Semaphore::new(connections);
-        Self { server, turns, idle: Mutex::new(Vec::new()) }
-    }
-
+impl Server {
     /// The values found, of all entries.
     pub(super) async fn search(
         &self,
         search: &Search<'_>,
     ) -> Result<Vec<String>, Box<dyn Error + Send + Sync>> {
-        let _turn = self.turns.acquire().await?;
-        if let Some(mut connection) = self.rested() {
+        let _turn = self.pool.turn().await;
+        if let Some(mut connection) = self.pool.rested(|rested| !rested.ldap.is_closed()) {
             match connection.search(search).await {
                 Ok(found) => {
-                    self.keep(connection);
+                    self.pool.keep(connection);
                     return Ok(found);
                 }
-                Err(error) if connection.ldap.is_closed() => {
-                    tracing::debug!(%error, "a connection to the directory broke");
-                }
-                Err(error) => return Err(error),
+                Err(error) => tracing::debug!(%error, "a connection to the directory failed"),
             }
         }
-        let mut connection = self.server.connect().await?;
+        let mut connection = self.connect().await?;
         let found = connection.search(search).await?;
-        self.keep(connection);
+        self.pool.keep(connection);
         Ok(found)
     }
 
-    fn rested(&self) -> Option<Connection> {
-        let mut idle = self.idle();
-        let now = Instant::now();
-        idle.retain_mut(|(connection, since)| {
-            now.duration_since(*since) < IDLE && !connection.ldap.is_closed()
-        });
-        idle.pop().map(|(connection, _)| connection)
-    }
-
-    /// There are never more than there are turns: whoever hands one back has one.
-    fn keep(&self, connection: Connection) {
-        self.idle().push((connection, Instant::now()));
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<(Connection, Instant)>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Server {
     async fn connect(&self) -> Result<Connection, Box<dyn Error + Send + Sync>> {
         let settings = LdapConnSettings::new();
         let settings = match &self.tls {
@@ -160,13 +125,15 @@ impl Connection {
             // The library panics on an entry that is none.
             let entry = catch_unwind(AssertUnwindSafe(|| SearchEntry::construct(entry)))
                 .map_err(|_| "the directory sent an entry that is none")?;
-            found.extend(values_of(entry, attribute)?);
-            if found.len() > search.most {
-                // What else there may be is nobody's business: the connection goes.
-                return Ok(found);
+            // Too many are too many; the directory sends few more, since it has been asked to.
+            if found.len() <= search.most {
+                found.extend(values_of(entry, attribute)?);
             }
         }
-        stream.finish().await.success().map_err(Box::<LdapError>::from)?;
+        let result = stream.finish().await;
+        if result.rc != SIZE_LIMIT_EXCEEDED || found.len() <= search.most {
+            result.success()?;
+        }
         Ok(found)
     }
 }

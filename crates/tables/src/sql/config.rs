@@ -1,14 +1,13 @@
 //! The options of a table in a database.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use merpati_plugin::options::{Excerpt, Found, FromOption, Invalid, Located, OptionError, Options};
 use merpati_types::Secret;
 
-use super::pool::Target;
 use super::query::Query;
+use super::target::Target;
 use super::{Rows, SqlTable};
 
 /// How connections to a server are protected. Those by Unix sockets are not.
@@ -40,6 +39,7 @@ pub(super) struct Source {
     /// Roots besides the public ones.
     pub(super) ca: Option<PathBuf>,
     pub(super) timeout: Duration,
+    pub(super) connections: u8,
 }
 
 pub(super) fn read(options: &Options) -> Result<SqlTable, Invalid> {
@@ -55,7 +55,7 @@ pub(super) fn read(options: &Options) -> Result<SqlTable, Invalid> {
     let times = Duration::from_millis(100)..=Duration::from_secs(60);
     let timeout = reader.ranged("timeout", times, Duration::from_secs(5));
     let target = url.and_then(|Located { value: url, place }| {
-        Target::new(&Source { url, password, tls, ca, timeout })
+        Target::new(&Source { url, password, tls, ca, timeout, connections })
             .map_err(|error| options.errors().report(&place, error))
     });
     let query = match (&target, query) {
@@ -64,14 +64,7 @@ pub(super) fn read(options: &Options) -> Result<SqlTable, Invalid> {
         _ => Err(Invalid),
     };
     reader.finish()?;
-    Ok(SqlTable {
-        target: target?,
-        query: query?,
-        rows,
-        connections,
-        timeout,
-        pool: OnceLock::new(),
-    })
+    Ok(SqlTable { target: target?, query: query?, rows, timeout })
 }
 
 /// A password has an option of its own, from where it is never shown.

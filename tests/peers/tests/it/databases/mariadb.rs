@@ -113,7 +113,7 @@ fn mariadb_is_asked() {
     );
 
     drop(process);
-    bench.check(&whole, "bob@example.org", Err(""));
+    bench.check(&whole, "bob@example.org", Err("refused"));
     let _process = mariadb.start();
     bench.check(&whole, "bob@example.org", Ok(Some("first")));
 }

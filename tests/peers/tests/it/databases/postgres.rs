@@ -106,7 +106,7 @@ fn postgresql_is_asked() {
     check(&[("query", "SELECT :key FROM pg_sleep(2)"), ("timeout", "200ms")], "within 200ms");
 
     postgres.stop(process);
-    bench.check(&whole, "bob@example.org", Err(""));
+    bench.check(&whole, "bob@example.org", Err("refused"));
     let process = postgres.start();
     bench.check(&whole, "bob@example.org", Ok(Some("first")));
     postgres.stop(process);

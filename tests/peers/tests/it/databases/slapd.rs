@@ -122,7 +122,7 @@ fn slapd_is_asked() {
     check(&[("scope", "one")], Ok(Some("first")));
 
     drop(process);
-    bench.check(&whole, "bob@example.org", Err(""));
+    bench.check(&whole, "bob@example.org", Err("refused"));
     let _process = slapd.start();
     bench.check(&whole, "bob@example.org", Ok(Some("first")));
 }

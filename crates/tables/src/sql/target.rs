@@ -1,18 +1,16 @@
-//! The databases there are drivers for, and connections to them.
+//! The databases there are drivers for.
 
 use std::error::Error;
-use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 #[cfg(feature = "sql-mysql")]
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
-use sqlx::pool::{PoolConnection, PoolOptions};
 #[cfg(feature = "sql-postgres")]
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 #[cfg(feature = "sql-sqlite")]
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{
-    AssertSqlSafe, ColumnIndex, ConnectOptions as _, Database, Decode, Encode, Executor,
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Database, Decode, Encode, Executor,
     IntoArguments, Row as _, Type,
 };
 
@@ -20,12 +18,7 @@ use super::config::Source;
 #[cfg(any(feature = "sql-mysql", feature = "sql-postgres"))]
 use super::config::Tls;
 use super::query::Placeholder;
-
-/// How old a connection may become, so that a database that has moved is found again.
-const LIFETIME: Duration = Duration::from_secs(1800);
-
-/// How long a connection is kept that nobody uses.
-const IDLE: Duration = Duration::from_secs(300);
+use crate::pool::Pool;
 
 /// Why there is no such database.
 #[derive(Debug, thiserror::Error)]
@@ -39,24 +32,26 @@ pub(super) enum TargetError {
     Url(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// How a database is reached.
+/// A database, and connections to it.
 pub(super) enum Target {
     #[cfg(feature = "sql-sqlite")]
-    Sqlite(Box<SqliteConnectOptions>),
+    Sqlite(Reached<sqlx::SqliteConnection>),
     #[cfg(feature = "sql-postgres")]
-    Postgres(Box<PgConnectOptions>),
+    Postgres(Reached<sqlx::PgConnection>),
     #[cfg(feature = "sql-mysql")]
-    MySql(Box<MySqlConnectOptions>),
+    MySql(Reached<sqlx::MySqlConnection>),
 }
 
-/// Connections to a database.
-pub(super) enum Pool {
-    #[cfg(feature = "sql-sqlite")]
-    Sqlite(sqlx::SqlitePool),
-    #[cfg(feature = "sql-postgres")]
-    Postgres(sqlx::PgPool),
-    #[cfg(feature = "sql-mysql")]
-    MySql(sqlx::MySqlPool),
+/// How a database is reached.
+pub(super) struct Reached<C: Connection> {
+    to: Box<C::Options>,
+    pool: Pool<C>,
+}
+
+impl<C: Connection> Reached<C> {
+    fn new(to: C::Options, source: &Source) -> Self {
+        Self { to: Box::new(to), pool: Pool::new(source.connections) }
+    }
 }
 
 impl Target {
@@ -77,7 +72,7 @@ impl Target {
             .create_if_missing(false)
             .busy_timeout(source.timeout)
             .disable_statement_logging();
-        Ok(Self::Sqlite(Box::new(options)))
+        Ok(Self::Sqlite(Reached::new(options, source)))
     }
 
     #[cfg(feature = "sql-postgres")]
@@ -98,7 +93,7 @@ impl Target {
         if let Some(password) = &source.password {
             options = options.password(password.expose());
         }
-        Ok(Self::Postgres(Box::new(options)))
+        Ok(Self::Postgres(Reached::new(options, source)))
     }
 
     #[cfg(feature = "sql-mysql")]
@@ -118,7 +113,7 @@ impl Target {
         if let Some(password) = &source.password {
             options = options.password(password.expose());
         }
-        Ok(Self::MySql(Box::new(options)))
+        Ok(Self::MySql(Reached::new(options, source)))
     }
 
     #[cfg(not(feature = "sql-sqlite"))]
@@ -147,24 +142,20 @@ impl Target {
         }
     }
 
-    /// A pool without connections as yet.
-    pub(super) fn pool(&self, connections: u32, timeout: Duration) -> Pool {
+    /// The first column of each row, of the first `most` rows.
+    pub(super) async fn fetch(
+        &self,
+        text: &str,
+        values: &[String],
+        most: usize,
+    ) -> Result<Vec<Option<String>>, sqlx::Error> {
         match self {
             #[cfg(feature = "sql-sqlite")]
-            Self::Sqlite(to) => {
-                let to = SqliteConnectOptions::clone(to);
-                Pool::Sqlite(bounded(connections, timeout).connect_lazy_with(to))
-            }
+            Self::Sqlite(reached) => reached.fetch(text, values, most).await,
             #[cfg(feature = "sql-postgres")]
-            Self::Postgres(to) => {
-                let to = PgConnectOptions::clone(to);
-                Pool::Postgres(bounded(connections, timeout).connect_lazy_with(to))
-            }
+            Self::Postgres(reached) => reached.fetch(text, values, most).await,
             #[cfg(feature = "sql-mysql")]
-            Self::MySql(to) => {
-                let to = MySqlConnectOptions::clone(to);
-                Pool::MySql(bounded(connections, timeout).connect_lazy_with(to))
-            }
+            Self::MySql(reached) => reached.fetch(text, values, most).await,
         }
     }
 }
@@ -176,74 +167,64 @@ where
     url.parse().map_err(|error: sqlx::Error| TargetError::Url(Box::new(error)))
 }
 
-fn bounded<DB: Database>(connections: u32, timeout: Duration) -> PoolOptions<DB> {
-    PoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(timeout)
-        .max_lifetime(LIFETIME)
-        .idle_timeout(IDLE)
-}
-
-impl Pool {
-    /// The first column of each row, of the first `most` rows.
-    pub(super) async fn fetch(
+impl<C, DB> Reached<C>
+where
+    C: Connection<Database = DB>,
+    DB: Database<Connection = C>,
+    DB::Arguments: IntoArguments<DB>,
+    for<'c> &'c mut C: Executor<'c, Database = DB>,
+    for<'v> String: Encode<'v, DB> + Decode<'v, DB> + Type<DB>,
+    usize: ColumnIndex<DB::Row>,
+{
+    /// A connection that has rested may have ended meanwhile, and says so in many ways: after any
+    /// error it is replaced, and the query tried once more. One whose query fails or is broken
+    /// off is dropped: nobody has to wait for what is not wanted any more.
+    async fn fetch(
         &self,
         text: &str,
-        values: Vec<String>,
+        values: &[String],
         most: usize,
     ) -> Result<Vec<Option<String>>, sqlx::Error> {
-        match self {
-            #[cfg(feature = "sql-sqlite")]
-            Self::Sqlite(pool) => fetch(pool, text, values, most).await,
-            #[cfg(feature = "sql-postgres")]
-            Self::Postgres(pool) => fetch(pool, text, values, most).await,
-            #[cfg(feature = "sql-mysql")]
-            Self::MySql(pool) => fetch(pool, text, values, most).await,
+        let _turn = self.pool.turn().await;
+        if let Some(mut connection) = self.pool.rested(|_| true) {
+            match rows(&mut connection, text, values, most).await {
+                Ok(found) => {
+                    self.pool.keep(connection);
+                    return Ok(found);
+                }
+                Err(error) => tracing::debug!(%error, "a connection to the database failed"),
+            }
         }
+        let mut connection = self.to.connect().await?;
+        let found = rows(&mut connection, text, values, most).await?;
+        self.pool.keep(connection);
+        Ok(found)
     }
 }
 
-async fn fetch<DB: Database>(
-    pool: &sqlx::Pool<DB>,
+async fn rows<C, DB>(
+    connection: &mut C,
     text: &str,
-    values: Vec<String>,
+    values: &[String],
     most: usize,
 ) -> Result<Vec<Option<String>>, sqlx::Error>
 where
+    DB: Database<Connection = C>,
     DB::Arguments: IntoArguments<DB>,
-    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+    for<'c> &'c mut C: Executor<'c, Database = DB>,
     for<'v> String: Encode<'v, DB> + Decode<'v, DB> + Type<DB>,
-    for<'v> Option<String>: Decode<'v, DB>,
     usize: ColumnIndex<DB::Row>,
 {
-    let mut lent = Lent { connection: pool.acquire().await?, whole: false };
     let mut query = sqlx::query::<DB>(AssertSqlSafe(text));
     for value in values {
-        query = query.bind(value);
+        query = query.bind(value.clone());
     }
+    let mut rows = query.fetch(connection);
     let mut found = Vec::new();
-    let mut rows = query.fetch(&mut *lent.connection);
     while found.len() < most
         && let Some(row) = rows.try_next().await?
     {
         found.push(row.try_get(0)?);
     }
-    drop(rows);
-    lent.whole = true;
     Ok(found)
-}
-
-/// A connection that goes back to the pool after its query has ended. One whose query was broken
-/// off is closed: the next to use it would have to wait for what nobody wants any more.
-struct Lent<DB: Database> {
-    connection: PoolConnection<DB>,
-    whole: bool,
-}
-
-impl<DB: Database> Drop for Lent<DB> {
-    fn drop(&mut self) {
-        if !self.whole {
-            self.connection.close_on_drop();
-        }
-    }
 }

@@ -14,8 +14,8 @@ use merpati_types::{Domain, Host, Secret};
 
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
 use crate::smtp::{
-    Credentials, Identity, InClear, Login, Mechanism, Pin, RelayHost, Roots, Smtp, SmtpConfig,
-    Target, TlsError, TlsSettings,
+    Account, Credentials, Identity, InClear, Login, Mechanism, OAuth, OAuthConfig, Pin, RelayHost,
+    Roots, Smtp, SmtpConfig, Target, TlsError, TlsSettings,
 };
 use crate::transports::Surroundings;
 
@@ -53,7 +53,7 @@ impl FromOption for LineEnding {
 }
 
 /// `host` or `mx`, `port`, `tls`, `ca`, `pins`, `certificate`, `key`, `user`, `password`, `token`,
-/// `credentials`, `mechanisms`, `auth_in_clear`.
+/// `oauth`, `credentials`, `mechanisms`, `auth_in_clear`.
 pub(crate) fn smtp(name: &str, options: &Options, around: &Surroundings) -> Built {
     let mut reader = options.reader();
     let hosts = reader.optional::<OneOrMany<Parsed<RelayHost>>>("host");
@@ -202,13 +202,13 @@ fn tls_settings(reader: &mut Reader<'_>, around: &Surroundings) -> Result<TlsSet
     Ok(tls)
 }
 
-/// `user` with `password` or `token`, `credentials`, `mechanisms`, `auth_in_clear`.
+/// `user` with `password`, `token` or `oauth`, `credentials`, `mechanisms`, `auth_in_clear`.
 fn login(
     reader: &mut Reader<'_>,
     options: &Options,
     around: &Surroundings,
 ) -> Result<Option<Login>, Invalid> {
-    let account = account(reader)?;
+    let account = account(reader, around)?;
     let by_sender = match reader.optional::<Located<String>>("credentials") {
         Some(name) => Some(around.tables.named(&name, options.errors())?),
         None => None,
@@ -228,26 +228,50 @@ fn login(
     }
 }
 
-fn account(reader: &mut Reader<'_>) -> Result<Option<Credentials>, Invalid> {
+fn account(reader: &mut Reader<'_>, around: &Surroundings) -> Result<Option<Account>, Invalid> {
     let user = reader.optional::<String>("user");
     let password = reader.optional::<Secret<String>>("password");
     let token = reader.optional::<Secret<String>>("token");
+    let oauth = reader.table("oauth").map(|options| oauth(&options, around)).transpose()?;
     let Some(user) = user else {
-        return match (password, token) {
-            (None, None) => Ok(None),
-            (Some(_), _) => Err(reader.reject("password", "a password needs a `user`")),
-            (None, Some(_)) => Err(reader.reject("token", "a token needs a `user`")),
+        return match (password, token, oauth) {
+            (None, None, None) => Ok(None),
+            (Some(_), ..) => Err(reader.reject("password", "a password needs a `user`")),
+            (_, Some(_), _) => Err(reader.reject("token", "a token needs a `user`")),
+            (.., Some(_)) => Err(reader.reject("oauth", "tokens need a `user`")),
         };
     };
-    let credentials = match (password, token) {
-        (Some(password), None) => Credentials::password(&user, password),
-        (None, Some(token)) => Credentials::token(&user, token),
-        (None, None) => {
-            return Err(reader.reject("user", "a user needs a `password` or a `token`"));
+    let credentials = match (password, token, oauth) {
+        (Some(password), None, None) => Credentials::password(&user, password),
+        (None, Some(token), None) => Credentials::token(&user, token),
+        (None, None, Some(tokens)) => return Ok(Some(Account::Renewed { user, tokens })),
+        (None, None, None) => {
+            let message = "a user needs a `password`, a `token` or `oauth`";
+            return Err(reader.reject("user", message));
         }
-        (Some(_), Some(_)) => {
-            return Err(reader.reject("token", "either a `password` or a `token`"));
+        _ => {
+            let message = "only one of `password`, `token` and `oauth`";
+            return Err(reader.reject("user", message));
         }
     };
-    credentials.map(Some).map_err(|error| reader.reject("user", error))
+    let account = credentials.map(|credentials| Some(Account::Fixed(credentials)));
+    account.map_err(|error| reader.reject("user", error))
+}
+
+/// `url`, `client_id`, `client_secret`, `refresh_token`, `scope`, `ca`.
+fn oauth(options: &Options, around: &Surroundings) -> Result<Arc<OAuth>, Invalid> {
+    let mut reader = options.reader();
+    let (url, client_id) = (reader.required("url"), reader.required("client_id"));
+    let refresh_token = reader.required("refresh_token");
+    let client_secret = reader.optional("client_secret");
+    let scope = reader.optional("scope");
+    let roots =
+        reader.optional("ca").map_or(merpati_http::Roots::BuiltIn, merpati_http::Roots::File);
+    let client = merpati_http::Client::new(Arc::clone(&around.resolver), &roots)
+        .map_err(|error| reader.reject("ca", error));
+    reader.finish()?;
+    let (url, client_id, refresh_token) = (url?, client_id?, refresh_token?);
+    let limits = merpati_http::Limits::default();
+    let config = OAuthConfig { url, client_id, client_secret, refresh_token, scope, limits };
+    Ok(Arc::new(OAuth::new(config, client?)))
 }

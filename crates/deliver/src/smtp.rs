@@ -5,6 +5,7 @@ mod credentials;
 mod dial;
 mod explain;
 mod login;
+mod oauth;
 mod outcome;
 mod plan;
 mod pool;
@@ -32,9 +33,10 @@ use merpati_session::client::{ClientConfig, Protocol, Tls as Wanted};
 use merpati_types::{Domain, Timestamp};
 use tokio::sync::Semaphore;
 
-pub use credentials::Login;
+pub use credentials::{Account, Login};
 pub use merpati_sasl::Mechanism;
 pub use merpati_sasl::client::{Credentials, CredentialsError, InClear};
+pub use oauth::{OAuth, OAuthConfig, TokenError};
 pub use relay::{RelayHost, RelayHostError};
 pub use tls::{Identity, Pin, PinError, Roots, TlsError, TlsSettings};
 

@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::credentials::User;
 use super::login::Conversation;
+use super::oauth::TokenError;
 use super::stream::{Endpoint, Stream, timed};
 use super::tls::{Tls, name_for};
 
@@ -70,6 +71,9 @@ pub(crate) enum DialError {
     /// The exchange went wrong, or the server let us in without having shown that it knows us.
     #[error("authentication failed: {0}")]
     Exchange(#[from] ExchangeError),
+    /// There is no token to show.
+    #[error("{0}")]
+    Token(#[from] TokenError),
     /// An outbound policy does not want it.
     #[error("{0}")]
     Stopped(Rejection),
@@ -132,6 +136,7 @@ impl Connection {
 
     async fn greet(mut self, dial: &Dial<'_>) -> Result<Self, DialError> {
         let mut login: Option<Conversation> = None;
+        let mut renewed = false;
         loop {
             match self.client.poll_action() {
                 ClientAction::Write(bytes) => self.write(&bytes).await?,
@@ -146,7 +151,7 @@ impl Connection {
                     }
                     self.judge_hello(dial, &offered)?;
                     let Some(user) = dial.user else { return Ok(self) };
-                    login = Some(self.log_in(&offered, user)?);
+                    login = Some(self.log_in(&offered, user).await?);
                 }
                 ClientAction::Event(Event::Challenge(challenge)) => {
                     let response = match &mut login {
@@ -159,8 +164,18 @@ impl Connection {
                     }
                 }
                 ClientAction::Event(Event::AuthRefused(reply)) => {
-                    let ours = login.and_then(Conversation::into_error);
-                    return Err(ours.map_or(DialError::Auth(reply), DialError::Exchange));
+                    if let Some(ours) = login.take().and_then(Conversation::into_error) {
+                        return Err(DialError::Exchange(ours));
+                    }
+                    // A token may have been taken back before its end; another is tried once.
+                    match dial.user {
+                        Some(user) if !renewed && user.renew().await => {
+                            renewed = true;
+                            let offered = self.client.offered().clone();
+                            login = Some(self.log_in(&offered, user).await?);
+                        }
+                        _ => return Err(DialError::Auth(reply)),
+                    }
                 }
                 ClientAction::Event(Event::Lost { why: Loss::NoTls, .. }) => {
                     if let Some(security) = dial.security {
@@ -177,10 +192,15 @@ impl Connection {
     }
 
     /// Begins to authenticate.
-    fn log_in(&mut self, offered: &Capabilities, user: &User) -> Result<Conversation, DialError> {
-        let encrypted = self.client.is_encrypted();
+    async fn log_in(
+        &mut self,
+        offered: &Capabilities,
+        user: &User,
+    ) -> Result<Conversation, DialError> {
+        let credentials = user.credentials().await?;
+        let (encrypted, tls) = (self.client.is_encrypted(), self.stream.tls());
         let (login, initial) =
-            Conversation::begin(&offered.auth, user, self.stream.tls(), encrypted)?;
+            Conversation::begin(&offered.auth, user, &credentials, tls, encrypted)?;
         self.client.authenticate(Instant::now(), login.name(), initial);
         Ok(login)
     }

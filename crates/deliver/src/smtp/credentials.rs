@@ -1,6 +1,7 @@
 //! Who we are to a server: one account for all mail, or one for each sender.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use merpati_sasl::client::{Credentials, CredentialsError, InClear};
 use merpati_types::{Rejection, ReversePath, Secret, Severity, Status};
 
 use super::connection::DialError;
+use super::oauth::{OAuth, TokenError};
 use super::pool::Key;
 use super::stream::Endpoint;
 
@@ -29,20 +31,33 @@ pub struct Login {
     /// Accounts by sender: an address or a domain, and `user:password`.
     pub by_sender: Option<Arc<dyn Table>>,
     /// The account of every other sender; without it their mail goes without authentication.
-    pub account: Option<Credentials>,
+    pub account: Option<Account>,
     /// The mechanisms that may be used; empty is all.
     pub mechanisms: Vec<Mechanism>,
     /// What may go over a connection without TLS.
     pub in_clear: InClear,
 }
 
+/// An account.
+#[derive(Clone)]
+pub enum Account {
+    /// What proves it stays the same.
+    Fixed(Credentials),
+    /// It is proved by tokens that end.
+    Renewed {
+        /// The user.
+        user: String,
+        /// Gives the tokens.
+        tokens: Arc<OAuth>,
+    },
+}
+
 /// Who a message is sent as. Two are the same if the user is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct User(Arc<Known>);
 
-#[derive(Debug)]
 struct Known {
-    credentials: Credentials,
+    account: Account,
     mechanisms: Vec<Mechanism>,
     in_clear: InClear,
 }
@@ -64,16 +79,17 @@ impl Login {
     pub(crate) async fn user(&self, parcel: &Parcel) -> Result<Option<User>, UnknownUser> {
         let own = match (&self.by_sender, &parcel.info.message.envelope.sender) {
             (Some(table), ReversePath::Mailbox(sender)) => {
-                lookup_address(table.as_ref(), sender).await?.map(account).transpose()?
+                let hit = lookup_address(table.as_ref(), sender).await?;
+                hit.map(account).transpose()?.map(Account::Fixed)
             }
             _ => None,
         };
-        Ok(own.or_else(|| self.account.clone()).map(|credentials| self.with(credentials)))
+        Ok(own.or_else(|| self.account.clone()).map(|account| self.with(account)))
     }
 
-    fn with(&self, credentials: Credentials) -> User {
+    fn with(&self, account: Account) -> User {
         let mechanisms = self.mechanisms.clone();
-        User(Arc::new(Known { credentials, mechanisms, in_clear: self.in_clear }))
+        User(Arc::new(Known { account, mechanisms, in_clear: self.in_clear }))
     }
 }
 
@@ -97,9 +113,26 @@ impl UnknownUser {
 }
 
 impl User {
-    /// What proves it.
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.0.credentials
+    /// What proves it now.
+    pub(crate) async fn credentials(&self) -> Result<Credentials, TokenError> {
+        match &self.0.account {
+            Account::Fixed(credentials) => Ok(credentials.clone()),
+            Account::Renewed { user, tokens } => {
+                let token = tokens.token().await?;
+                Credentials::token(user, token).map_err(|_| TokenError::Malformed)
+            }
+        }
+    }
+
+    /// What proves it was not taken; answers whether there may be another proof.
+    pub(crate) async fn renew(&self) -> bool {
+        match &self.0.account {
+            Account::Fixed(_) => false,
+            Account::Renewed { tokens, .. } => {
+                tokens.forget().await;
+                true
+            }
+        }
     }
 
     /// The mechanisms that may be used; empty is all.
@@ -113,7 +146,10 @@ impl User {
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.0.credentials.user()
+        match &self.0.account {
+            Account::Fixed(credentials) => credentials.user(),
+            Account::Renewed { user, .. } => user,
+        }
     }
 }
 
@@ -124,6 +160,12 @@ impl PartialEq for User {
 }
 
 impl Eq for User {}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "User({})", self.name())
+    }
+}
 
 impl Hash for User {
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -2,7 +2,9 @@
 
 use aws_lc_rs::rand;
 use merpati_sasl::Mechanism;
-use merpati_sasl::client::{Binding, BindingKind, Channel, Exchange, ExchangeError, choose};
+use merpati_sasl::client::{
+    Binding, BindingKind, Channel, Credentials, Exchange, ExchangeError, choose,
+};
 use rustls::ProtocolVersion;
 
 use super::connection::DialError;
@@ -34,6 +36,7 @@ impl Conversation {
     pub(super) fn begin(
         offered: &[String],
         user: &User,
+        credentials: &Credentials,
         tls: Option<&rustls::ClientConnection>,
         encrypted: bool,
     ) -> Result<(Self, Option<Vec<u8>>), DialError> {
@@ -42,7 +45,6 @@ impl Conversation {
             true => Channel::encrypted(offered, binding.as_ref()),
             false => Channel::Clear(user.in_clear()),
         };
-        let credentials = user.credentials();
         let mut nonce = [0; NONCE];
         rand::fill(&mut nonce).map_err(|_| DialError::NoAuth)?;
         let mut exchange = choose(offered, credentials, &channel, user.mechanisms())

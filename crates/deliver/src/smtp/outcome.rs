@@ -172,7 +172,7 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
         DialError::Auth(reply) => {
             (transient(Status::SECURITY, DeferClass::Local), reply.to_string())
         }
-        DialError::NoAuth | DialError::Exchange(_) => {
+        DialError::NoAuth | DialError::Exchange(_) | DialError::Token(_) => {
             (transient(Status::SECURITY, DeferClass::Local), error.to_string())
         }
     };

@@ -250,12 +250,14 @@ fn smarthosts(servers: &[&Server], login: Login, encrypted: bool) -> Smtp {
 
 fn password(user: &str, password: &str) -> Login {
     let password = Secret::new(password.to_owned());
-    let account = Some(Credentials::password(user, password).unwrap());
+    let account = Credentials::password(user, password).unwrap();
+    let account = Some(Account::Fixed(account));
     Login { account, ..Login::default() }
 }
 
 fn token(token: &str) -> Login {
-    let account = Some(Credentials::token("tim", Secret::new(token.to_owned())).unwrap());
+    let account = Credentials::token("tim", Secret::new(token.to_owned())).unwrap();
+    let account = Some(Account::Fixed(account));
     Login { account, ..Login::default() }
 }
 
@@ -398,4 +400,33 @@ async fn connections_are_shared_by_senders_of_one_account_alone() {
     let unknown = "451 4.3.5 the account for this sender cannot be found out now";
     check("<a@two.test>", unknown).await;
     check("<a@three.test>", unknown).await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_renewed_once() {
+    use crate::smtp::oauth::tests::{oauth, serve};
+
+    type Answer = (u16, &'static str);
+    let stale: Answer = (200, r#"{"access_token":"stale"}"#);
+    let good = (200, r#"{"access_token":"pencil"}"#);
+    let broken = (500, "");
+    let cases: [(&[Answer], &[&str], &str); 3] = [
+        (&[stale, good], &["XOAUTH2 refused", "XOAUTH2 tim", MAIL], "250"),
+        (&[stale, stale, good], &["XOAUTH2 refused", "XOAUTH2 refused"], "535"),
+        (&[broken], &[], "no token is given: 500"),
+    ];
+    for (answers, expected, says) in cases {
+        let (url, _) = serve(answers).await;
+        let account = Account::Renewed { user: "tim".to_owned(), tokens: Arc::new(oauth(url)) };
+        let login = Login { account: Some(account), ..Login::default() };
+        let server = Server::start("PLAIN XOAUTH2", true).await;
+        let transport = smarthosts(&[&server], login, true);
+        let became = deliver(&transport, &["1@x.test"], 1).await;
+        assert_eq!(server.heard(), expected);
+        let outcome = &became.outcomes[0];
+        assert!(outcome.diagnostic.starts_with(says), "{outcome:?}");
+        if says != "250" {
+            assert_eq!(deferred(outcome), DeferClass::Local);
+        }
+    }
 }

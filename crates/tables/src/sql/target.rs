@@ -188,17 +188,21 @@ where
         let _turn = self.pool.turn().await;
         if let Some(mut connection) = self.pool.rested(|_| true) {
             match rows(&mut connection, text, values, most).await {
-                Ok(found) => {
-                    self.pool.keep(connection);
-                    return Ok(found);
-                }
+                Ok(found) => return Ok(self.done(connection, found, most)),
                 Err(error) => tracing::debug!(%error, "a connection to the database failed"),
             }
         }
         let mut connection = self.to.connect().await?;
         let found = rows(&mut connection, text, values, most).await?;
-        self.pool.keep(connection);
-        Ok(found)
+        Ok(self.done(connection, found, most))
+    }
+
+    /// Lets the connection rest, unless there may be more rows, which the next would have to read.
+    fn done(&self, connection: C, found: Vec<Option<String>>, most: usize) -> Vec<Option<String>> {
+        if found.len() < most {
+            self.pool.keep(connection);
+        }
+        found
     }
 }
 

@@ -115,6 +115,29 @@ async fn no_key_becomes_part_of_a_query() {
 }
 
 #[tokio::test]
+async fn many_ask_at_once() {
+    let database = Database::new().await;
+    let query = "SELECT home FROM users WHERE address = :key";
+    let table = database.table(query, &[("connections", 2.into())]);
+    let ask = |number: u32| {
+        let table = Arc::clone(&table);
+        tokio::spawn(async move {
+            let key = if number.is_multiple_of(3) { "nobody" } else { "bob" };
+            let found = table.find(&format!("{key}@example.org")).await.unwrap();
+            assert_eq!(found.is_some(), key == "bob");
+            // Some go away while they wait.
+            let waiting = table.find("bob@example.org");
+            let _ = tokio::time::timeout(Duration::from_micros(number.into()), waiting).await;
+        })
+    };
+    let asking: Vec<_> = (0..200).map(ask).collect();
+    for asked in asking {
+        asked.await.unwrap();
+    }
+    check(&*table, "bob@example.org", Ok(Some("first"))).await;
+}
+
+#[tokio::test]
 async fn what_is_down_is_unavailable_in_bounded_time() {
     let database = Database::new().await;
     let slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000000) \

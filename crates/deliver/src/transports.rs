@@ -89,6 +89,8 @@ impl Deliverer for Discard {
 pub struct Surroundings {
     /// Our name.
     pub hostname: Domain,
+    /// Other names by which an MX host is ourselves: mail goes to better ones only.
+    pub own_names: Vec<Domain>,
     /// The port of mail exchangers; 25 but for tests.
     pub mx_port: u16,
     /// What TLS is to mail exchangers, and to hosts whose transport does not say.

@@ -334,6 +334,7 @@ fn surroundings(
     let roots = deliver.ca.as_ref().map_or(Roots::BuiltIn, |ca| Roots::File(ca.value.clone()));
     Surroundings {
         hostname: config.hostname.clone(),
+        own_names: deliver.own_names.clone(),
         mx_port: deliver.port,
         tls: TlsSettings {
             wanted: deliver.tls.and_then(|choice| crate::rules::wanted(choice, &[])),

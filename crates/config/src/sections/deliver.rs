@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Reader};
+use merpati_types::Domain;
 
 use super::Certificate;
 
@@ -52,6 +53,8 @@ pub struct Retry {
 pub struct Deliver {
     /// `port`: of mail exchangers; default 25.
     pub port: u16,
+    /// `own_names`: names besides `hostname` by which MX records mean this server; default none.
+    pub own_names: Vec<Domain>,
     /// `source`: addresses to connect from, at most one of each family; default the system's
     /// choice.
     pub source: Vec<IpAddr>,
@@ -112,6 +115,7 @@ impl Default for Deliver {
         let retry = Retry { first: 300 * SECOND, most: 4 * HOUR };
         Self {
             port: 25,
+            own_names: Vec::new(),
             source: Vec::new(),
             tls: None,
             ca: None,
@@ -195,6 +199,7 @@ impl Deliver {
         }
         let read = Self {
             port: reader.ranged("port", 1..=u16::MAX, default.port),
+            own_names: reader.or("own_names", Vec::new()),
             source: reader.or("source", default.source),
             tls,
             ca: reader.optional("ca"),

@@ -66,6 +66,7 @@ fn around() -> Surroundings {
     tables.insert("routes".to_owned(), Arc::new(Rows(rows.into())));
     Surroundings {
         hostname: Domain::parse("relay.test").unwrap(),
+        own_names: Vec::new(),
         mx_port: 25,
         tls: TlsSettings::default(),
         sts: None,

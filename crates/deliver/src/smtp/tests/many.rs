@@ -42,6 +42,11 @@ impl Resolver for Zone {
 
 /// By MX, to hosts that all listen on this port.
 fn by_mx(port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
+    by_mx_as(&[], port, hosts)
+}
+
+/// The same, of a server that has these names.
+fn by_mx_as(own_names: &[&str], port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
     let hosts = hosts.iter().map(|&(preference, host, ip)| (preference, host, ip.parse().unwrap()));
     let config = SmtpConfig {
         name: "mx".to_owned(),
@@ -53,7 +58,7 @@ fn by_mx(port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
         sts: None,
         tls_results: None,
         login: None,
-        own_names: Vec::new(),
+        own_names: own_names.iter().map(|name| Domain::parse(name).unwrap()).collect(),
         source: Vec::new(),
         recipients: 100,
     };
@@ -147,4 +152,32 @@ async fn who_serves_a_domain_is_its_site() {
         &*by_mx(25, &[]).site(&parcel(1, &["1@x.test"], "own.test")).await.unwrap(),
         "own.test"
     );
+}
+
+#[tokio::test]
+async fn a_backup_passes_mail_on_to_better_hosts_alone() {
+    let best = sink("127.0.0.2", 0, &["250 2.0.0 taken"]).await;
+    let port = best.address.port();
+    let _as_good = sink("127.0.0.3", port, &["250 2.0.0 taken"]).await;
+    let _worse = sink("127.0.0.4", port, &["250 2.0.0 taken"]).await;
+    let hosts = |first| {
+        [
+            (first, "a.test", "127.0.0.2"),
+            (20, "us.test", "127.0.0.5"),
+            (20, "b.test", "127.0.0.3"),
+            (30, "c.test", "127.0.0.4"),
+        ]
+    };
+    let backup = by_mx_as(&["relay.test", "US.test"], port, &hosts(10));
+    assert!(is_delivered(&deliver(&backup, &["1@mail.test"], 1).await));
+    assert!(best.heard().iter().any(|line| line.starts_with("MAIL")));
+    // It waits for them, and does not go round in circles.
+    drop(best);
+    drop(backup.0.pool.expired(Instant::now() + Duration::from_secs(60)));
+    let became = deliver(&backup, &["1@mail.test"], 1).await;
+    assert_eq!((deferred(&became.outcomes[0]), became.connections), (DeferClass::Connection, 1));
+    let nobody_better = by_mx_as(&["us.test"], port, &hosts(20));
+    let became = deliver(&nobody_better, &["1@mail.test"], 1).await;
+    assert_eq!(became.outcomes[0].diagnostic, "550 5.4.6 mail for mail.test loops back to us");
+    assert_eq!(became.connections, 0);
 }

@@ -165,6 +165,7 @@ impl World {
         change(&mut tls);
         let transport = by_mx(&Surroundings {
             hostname: Domain::parse("relay.test").unwrap(),
+            own_names: Vec::new(),
             mx_port: servers.port,
             tls,
             sts: Some(Arc::new(policies)),

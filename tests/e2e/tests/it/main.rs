@@ -23,6 +23,8 @@ mod repeats;
 mod road;
 mod scripts;
 #[cfg(test)]
+mod smarthosts;
+#[cfg(test)]
 mod smuggling;
 #[cfg(test)]
 mod start;

@@ -30,8 +30,8 @@ pub struct OAuthConfig {
     pub client_id: String,
     /// What proves that, if it wants to know.
     pub client_secret: Option<Secret<String>>,
-    /// What is exchanged for tokens. If the server gives another, that counts until the process
-    /// ends.
+    /// What is exchanged for tokens. If the server gives another, that counts as long as this
+    /// [`OAuth`] lives.
     pub refresh_token: Secret<String>,
     /// What the token is to be good for; what the refresh token is by default.
     pub scope: Option<String>,

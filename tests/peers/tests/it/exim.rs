@@ -22,6 +22,24 @@ pub(crate) struct Exim {
 
 impl Exim {
     pub(crate) fn start(room: &Room) -> Self {
+        let address = free_address();
+        let listen = format!(
+            "local_interfaces = {}\ndaemon_smtp_ports = {}\ntls_advertise_hosts = *\n\
+             tls_certificate = HOME/chain.pem\ntls_privatekey = HOME/key.pem\n",
+            address.ip(),
+            address.port(),
+        );
+        Self::start_with(room, address, &listen, "receiver.test")
+    }
+
+    /// Starts it with these options of where it listens and what it presents there, which may
+    /// speak of its `HOME`, for these domains.
+    pub(crate) fn start_with(
+        room: &Room,
+        address: SocketAddr,
+        listen: &str,
+        domains: &str,
+    ) -> Self {
         let user = user();
         let home = room.directory("exim", user);
         let mail = room.directory("exim/mail", user);
@@ -31,12 +49,11 @@ impl Exim {
             recipients += &format!("user{number}: user{number}\n");
         }
         fs::write(home.join("recipients"), recipients).unwrap();
-        let address = free_address();
         // It runs itself anew as its own user, who may not get to where it was unpacked.
         let binary = home.join("exim");
         fs::copy(unpacked(), &binary).unwrap();
         let config = home.join("exim.conf");
-        fs::write(&config, configuration(&home, &mail, address)).unwrap();
+        fs::write(&config, configuration(&home, &mail, listen, domains)).unwrap();
 
         let log_file = home.join("mainlog");
         fs::write(&log_file, "").unwrap();
@@ -57,28 +74,23 @@ impl Exim {
     }
 }
 
-fn configuration(home: &Path, mail: &Path, address: SocketAddr) -> String {
+fn configuration(home: &Path, mail: &Path, listen: &str, domains: &str) -> String {
     format!(
-        "exim_path = {home}/exim\nspool_directory = {home}/spool\nlog_file_path = {home}/%slog\n\
+        "HOME = {home}\n{listen}exim_path = {home}/exim\nspool_directory = {home}/spool\nlog_file_path = {home}/%slog\n\
          pid_file_path = {home}/pid\nprimary_hostname = exim.test\nkeep_environment =\n\
-         local_interfaces = {ip}\ndaemon_smtp_ports = {port}\n\
          never_users = root\ndeliver_drop_privilege = true\nmessage_size_limit = 100M\n\
          smtp_accept_max_per_connection = 0\nsmtp_receive_timeout = 1m\n\
-         tls_advertise_hosts = *\ntls_certificate = {home}/chain.pem\n\
-         tls_privatekey = {home}/key.pem\n\
          chunking_advertise_hosts = *\nsmtputf8_advertise_hosts = *\ndsn_advertise_hosts = *\n\
          acl_smtp_rcpt = recipient\nacl_smtp_data = accept\n\n\
-         begin acl\nrecipient:\n  accept domains = receiver.test\n         \
+         begin acl\nrecipient:\n  accept domains = {domains}\n         \
          local_parts = lsearch;{home}/recipients\n  \
          deny message = 5.1.1 No such user\n\n\
-         begin routers\nlocal:\n  driver = accept\n  domains = receiver.test\n  \
+         begin routers\nlocal:\n  driver = accept\n  domains = {domains}\n  \
          local_parts = lsearch;{home}/recipients\n  transport = maildir\n\n\
          begin transports\nmaildir:\n  driver = appendfile\n  \
          directory = {mail}/$local_part_data\n  maildir_format\n  create_directory\n",
         home = home.display(),
         mail = mail.display(),
-        ip = address.ip(),
-        port = address.port(),
     )
 }
 

@@ -108,7 +108,7 @@ fn holds(stored: &[u8], text: impl AsRef<[u8]>) -> bool {
 }
 
 /// Every message that is new in a Maildir, CRLF line ends.
-fn maildir(path: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn maildir(path: &Path) -> Vec<Vec<u8>> {
     let Ok(entries) = fs::read_dir(path.join("new")) else { return Vec::new() };
     entries.map(|entry| crlf(&fs::read(entry.unwrap().path()).unwrap())).collect()
 }

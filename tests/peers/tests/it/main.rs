@@ -6,6 +6,8 @@
 //! | [`from_postfix`] | Postfix → mx → Maildir |
 //! | [`to_postfix`] | relay → Postfix, also one that defers and one that refuses |
 //! | [`to_exim`] | relay → Exim by BDAT |
+//! | [`to_secured`] | relay → Postfix and Exim, whose domains have DANE or MTA-STS |
+//! | [`from_fingers`] | posttls-finger, by way of Unbound → mx |
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email`, and `mail-parser` |
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs, postsrsd and Exim |
@@ -24,9 +26,11 @@ mod databases;
 mod dkim;
 mod dovecot;
 mod exim;
+mod from_fingers;
 mod from_postfix;
 mod mail;
 mod merpati;
+mod namespace;
 mod postfix;
 mod process;
 mod reports;
@@ -36,6 +40,7 @@ mod signed_zones;
 mod to_dovecot;
 mod to_exim;
 mod to_postfix;
+mod to_secured;
 
 /// Whether the full matrices are wanted: `MERPATI_PEERS=all`.
 fn everything() -> bool {

@@ -1,7 +1,7 @@
 //! Our servers, as real processes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use merpati_testkit::road::build_servers;
@@ -20,10 +20,15 @@ impl Merpati {
     /// A relay that trusts loopback, delivers to `mx_port`, retries every second, and keeps mail
     /// to `sender.test` itself. `more` is added to its configuration.
     pub(crate) fn relay(room: &Room, mx_port: u16, more: &str) -> Self {
+        Self::relay_with(room, mx_port, "", more)
+    }
+
+    /// The same, with more in `[deliver]` too.
+    pub(crate) fn relay_with(room: &Room, mx_port: u16, deliver: &str, more: &str) -> Self {
         let config = format!(
             "[[policy]]\nuse = \"trusted\"\nnetworks = [\"127.0.0.0/8\"]\n\n\
-             [deliver]\nport = {mx_port}\nretry_first = \"1s\"\nretry_most = \"1s\"\n\n\
-             [[transport]]\nmatch = \"sender.test\"\n\
+             [deliver]\nport = {mx_port}\nretry_first = \"1s\"\nretry_most = \"1s\"\n\
+             {deliver}\n[[transport]]\nmatch = \"sender.test\"\n\
              maildir = {{ path = \"{}/relay/mail/{{user}}\" }}\n\n{more}",
             room.path().display(),
         );
@@ -53,6 +58,11 @@ impl Merpati {
         Self::start(room, "mx", &config)
     }
 
+    /// Where its files are.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// The Maildir of a local part, where the transport is `{home}/mail/{user}`.
     pub(crate) fn mailbox(&self, local: &str) -> PathBuf {
         let plain = |octet: u8| octet.is_ascii_alphanumeric();
@@ -74,14 +84,16 @@ impl Merpati {
         let host = format!("{role}.merpati.test");
         room.certificate(&home, &host, NOBODY);
         let address = free_address();
+        let anchor = room.anchor().map(|anchor| format!("trust_anchor = {anchor:?}\n"));
         let config = format!(
             "hostname = \"{host}\"\nstate_dir = \"{home}/state\"\nuser = \"nobody\"\n\n\
              [log]\nlevel = \"debug\"\n\n\
              [[tls.certificate]]\ncert = \"{home}/chain.pem\"\nkey = \"{home}/key.pem\"\n\n\
-             [dns]\nservers = [\"{dns}\"]\n\n\
+             [dns]\nservers = [\"{dns}\"]\n{anchor}\n\
              [[listen]]\naddress = \"{address}\"\n\n{config}",
             home = home.display(),
             dns = room.dns(),
+            anchor = anchor.unwrap_or_default(),
         );
         let file = home.join("config.toml");
         std::fs::write(&file, config).unwrap();

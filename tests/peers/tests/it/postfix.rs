@@ -64,6 +64,17 @@ impl Postfix {
         destination: &Destination,
         more: &str,
     ) -> Self {
+        Self::start_with(address, room, destination, more, "")
+    }
+
+    /// Starts it with more services, lines of `master.cf`.
+    pub(crate) fn start_with(
+        address: SocketAddr,
+        room: &Room,
+        destination: &Destination,
+        more: &str,
+        services: &str,
+    ) -> Self {
         let home = room.directory("postfix", 0);
         let mail = room.directory("postfix/mail", NOBODY);
         room.directory("postfix/queue", 0);
@@ -104,7 +115,7 @@ impl Postfix {
         );
         fs::write(etc.join("main.cf"), main).unwrap();
         let port = address.port();
-        let master = format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}");
+        let master = format!("127.0.0.1:{port} inet n - n - - smtpd\n{services}{SERVICES}");
         fs::write(etc.join("master.cf"), master).unwrap();
         // It makes its directories.
         let check = Command::new("/usr/sbin/postfix").arg("-c").arg(&etc).arg("check").output();

@@ -1,12 +1,18 @@
 //! What a test's servers share: a directory, a zone, a certificate authority.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use merpati_testkit::dns::{DnsServer, Zone};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use aws_lc_rs::digest::{SHA256, digest};
+use merpati_testkit::dns::{DnsServer, Zone, ZoneKey};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair,
+    PublicKeyData as _, date_time_ymd,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -19,12 +25,27 @@ receiver.test MX 10 mx.receiver.test
 mx.receiver.test A 127.0.0.1
 ";
 
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    None,
+    /// It is for another host.
+    Name,
+    /// It expired in 2021.
+    Dates,
+    /// Nobody has signed it but its own key.
+    Issuer,
+}
+
 /// A directory that is removed, and a DNS server that ends, when this is dropped.
 pub(crate) struct Room {
     dir: TempDir,
     issuer: Issuer<'static, KeyPair>,
+    authority: Certificate,
     dns: DnsServer,
-    _runtime: Runtime,
+    /// What validates the zone, if it is signed.
+    anchor: Option<PathBuf>,
+    runtime: Runtime,
 }
 
 impl Room {
@@ -42,8 +63,10 @@ impl Room {
         params.distinguished_name.push(DnType::CommonName, "the authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        fs::write(dir.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-        Self { dir, issuer: Issuer::new(params, key), dns, _runtime: runtime }
+        let authority = params.self_signed(&key).unwrap();
+        fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        Self { dir, issuer, authority, dns, anchor: None, runtime }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -59,6 +82,29 @@ impl Room {
         self.dns.address()
     }
 
+    /// Serves these records instead, signed.
+    pub(crate) fn sign(&mut self, records: &str) {
+        let key = ZoneKey::new().into();
+        self.dns.set_zone(Zone::parse(records).unwrap().signed(&key));
+        let anchor = self.path().join("anchor");
+        fs::write(&anchor, key.trust_anchor()).unwrap();
+        self.anchor = Some(anchor);
+    }
+
+    pub(crate) fn anchor(&self) -> Option<&Path> {
+        self.anchor.as_deref()
+    }
+
+    /// Has a task run until this is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Waits for something asynchronous.
+    pub(crate) fn block_on<T>(&self, task: impl Future<Output = T>) -> T {
+        self.runtime.block_on(task)
+    }
+
     /// A new directory that belongs to `user`.
     pub(crate) fn directory(&self, name: &str, user: u32) -> PathBuf {
         let directory = self.path().join(name);
@@ -67,20 +113,54 @@ impl Room {
         directory
     }
 
-    /// Writes `chain.pem` and `key.pem`, for `host` and readable by `user`, into `directory`.
+    /// Writes `chain.pem` and `key.pem`, for `host` and its siblings and readable by `user`, into
+    /// `directory`.
     pub(crate) fn certificate(&self, directory: &Path, host: &str, user: u32) {
-        let names = [host.to_owned(), "127.0.0.1".to_owned()];
+        self.flawed_certificate(directory, host, user, Flaw::None);
+    }
+
+    /// The same, with a flaw.
+    pub(crate) fn flawed_certificate(&self, directory: &Path, host: &str, user: u32, flaw: Flaw) {
+        let host = if flaw == Flaw::Name { "mx.other.test" } else { host };
+        let (_, parent) = host.split_once('.').unwrap();
+        let names = [host.to_owned(), format!("*.{parent}"), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, host);
-        params.use_authority_key_identifier_extension = true;
+        params.use_authority_key_identifier_extension = flaw != Flaw::Issuer;
+        if flaw == Flaw::Dates {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
+        }
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(directory.join("chain.pem"), certificate.pem()).unwrap();
+        // RFC 7672 §3.1.2: a chain that a DANE-TA record ends has the authority in it.
+        let chain = match flaw {
+            Flaw::Issuer => params.self_signed(&key).unwrap().pem(),
+            _ => params.signed_by(&key, &self.issuer).unwrap().pem() + &self.authority.pem(),
+        };
+        fs::write(directory.join("chain.pem"), chain).unwrap();
         let file = directory.join("key.pem");
         fs::write(&file, key.serialize_pem()).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         chown(&file, Some(user), None).unwrap();
     }
+
+    /// The TLSA record of our authority: `2 0 1`.
+    pub(crate) fn trust_anchor(&self) -> String {
+        format!("2 0 1 {}", sha256(self.authority.der()))
+    }
+}
+
+/// The TLSA record of the key in `directory`: `3 1 1`.
+pub(crate) fn end_entity(directory: &Path) -> String {
+    let key = KeyPair::from_pem(&fs::read_to_string(directory.join("key.pem")).unwrap()).unwrap();
+    format!("3 1 1 {}", sha256(&key.subject_public_key_info()))
+}
+
+fn sha256(octets: &[u8]) -> String {
+    digest(&SHA256, octets).as_ref().iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 /// An address that is free now: configuration files name concrete ports.

@@ -190,7 +190,7 @@ impl Deliverer for Smtp {
             }
             Err(unroutable) => {
                 if unroutable.bogus {
-                    inner.report_bogus(job.parcel.next_hop.as_str());
+                    inner.report_bogus(&job);
                 }
                 let no_route = unroutable.why;
                 tracing::info!(id = %job.parcel.id, %no_route, "no route");

@@ -40,5 +40,5 @@ pub use route::{Branch, Headers, NoHeaders, Route, Router};
 pub use spool::{Spool, SpoolError, SpoolWriter};
 pub use state::State;
 pub use table::{Hit, Table, TableError, Tables, lookup_address};
-pub use tls::{SessionPolicy, StsPolicies, TlsResults, TlsSession};
+pub use tls::{SessionPolicy, StsPolicies, TLS_REPORT_TAG, TlsResults, TlsSession};
 pub use transaction::{Message, Transaction};

@@ -7,6 +7,10 @@ use merpati_route::mta_sts::Memory;
 use merpati_route::tls_rpt::{Fault, PolicyType};
 use merpati_types::Domain;
 
+/// The tag of a message that is itself a TLS report: sessions made for it are not told, or reports
+/// about the sending of reports would never end.
+pub const TLS_REPORT_TAG: &str = "tls-report";
+
 /// Knows the MTA-STS policies of domains (RFC 8461).
 #[async_trait]
 pub trait StsPolicies: Send + Sync {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use merpati_plugin::{Job, RemoteHost, SessionPolicy, TlsSession};
+use merpati_plugin::{Job, RemoteHost, SessionPolicy, TLS_REPORT_TAG, TlsResults, TlsSession};
 use merpati_route::mta_sts::Sts;
 use merpati_route::security::{Handshake, Need, Outcome as Judgement, Security, Verdict};
 use merpati_route::tls_rpt::{Fault, PolicyType, ResultType};
@@ -200,7 +200,7 @@ impl Inner {
         source: Option<IpAddr>,
         faults: &[Fault],
     ) {
-        let (Some(results), Some(survey)) = (&self.config.tls_results, trip.survey) else { return };
+        let (Some(results), Some(survey)) = (self.results(trip.job), trip.survey) else { return };
         let (Target::Mx, Host::Domain(domain)) = (&self.config.target, &survey.domain) else {
             return;
         };
@@ -226,11 +226,18 @@ impl Inner {
         });
     }
 
+    /// Who hears of the sessions of a job, if anybody does.
+    fn results(&self, job: &Job) -> Option<&dyn TlsResults> {
+        let tags = &job.parcel.info.message.attributes.tags;
+        self.config.tls_results.as_deref().filter(|_| !tags.contains_key(TLS_REPORT_TAG))
+    }
+
     /// Tells that nobody could be found out to connect to, since signatures do not hold.
-    pub(super) fn report_bogus(&self, next_hop: &str) {
-        let (Some(results), Target::Mx) = (&self.config.tls_results, &self.config.target) else {
+    pub(super) fn report_bogus(&self, job: &Job) {
+        let (Some(results), Target::Mx) = (self.results(job), &self.config.target) else {
             return;
         };
+        let next_hop = job.parcel.next_hop.as_str();
         let Ok(Host::Domain(domain)) = Host::parse(next_hop) else { return };
         let kind = PolicyType::Tlsa;
         results.tried(TlsSession {

@@ -1,4 +1,8 @@
-//! Policies fetched from real servers on loopback.
+//! Policies fetched from real servers on loopback, and reports sent to them.
 
+#[cfg(test)]
+mod mailbox;
+#[cfg(test)]
+mod rpt;
 #[cfg(test)]
 mod sts;

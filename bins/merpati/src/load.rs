@@ -86,7 +86,7 @@ struct SendArgs {
     /// The sender; {n} stands for the message's number
     #[arg(long, default_value = "load@client.test")]
     from: String,
-    /// The recipient; {n} stands for the message's number
+    /// The recipient; {n} stands for the message's number, {n%20} for what is left of it by 20
     #[arg(long, default_value = "user{n}@sink.test")]
     rcpt: String,
     /// Open so many connections besides that do nothing

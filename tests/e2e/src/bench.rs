@@ -16,6 +16,7 @@ mod mail;
 mod million;
 mod ours;
 mod report;
+mod sites;
 mod spool;
 mod tool;
 
@@ -53,6 +54,8 @@ pub enum Part {
     Relay,
     /// Passing on what is queued already.
     Deliver,
+    /// Many domains on few sites, one of them dead and one slow.
+    Sites,
     /// A million messages that wait.
     Million,
     /// Ten thousand connections that do nothing.
@@ -61,12 +64,13 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Spool,
         Self::AcceptKept,
         Self::AcceptNew,
         Self::Relay,
         Self::Deliver,
+        Self::Sites,
         Self::Million,
         Self::Idle,
     ];
@@ -80,6 +84,7 @@ impl Part {
             Self::AcceptNew => "accept_new",
             Self::Relay => "relay",
             Self::Deliver => "deliver",
+            Self::Sites => "sites",
             Self::Million => "million",
             Self::Idle => "idle",
         }
@@ -109,6 +114,7 @@ pub fn run(plan: &Plan) -> Result<Value> {
                 Part::AcceptNew => mail::accept(plan, &["--new-connections"])?,
                 Part::Relay => mail::relay(plan)?,
                 Part::Deliver => deliver::measure(plan)?,
+                Part::Sites => sites::measure(plan)?,
                 Part::Million => million::measure(plan)?,
                 Part::Idle => idle::measure(plan)?,
             }

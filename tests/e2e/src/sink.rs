@@ -5,9 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+use crate::until;
 
 /// What a sink offers and keeps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SinkSettings {
     /// Lines of the answer to EHLO, after the name.
     pub extensions: &'static [&'static str],
@@ -15,12 +18,15 @@ pub struct SinkSettings {
     pub keeps: Keeps,
     /// What goes out at once with the 220 after STARTTLS, for a client to fall for.
     pub behind_starttls: &'static str,
+    /// How long every reply is awaited.
+    pub delay: Duration,
 }
 
 /// What becomes of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Keeps {
     /// They are counted.
+    #[default]
     Nothing,
     /// They are kept as they came.
     Everything,
@@ -46,7 +52,15 @@ impl Sink {
     /// # Errors
     /// The system gives no port.
     pub fn start(settings: SinkSettings) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), settings)
+    }
+
+    /// Starts one at this address.
+    ///
+    /// # Errors
+    /// The system does not give it.
+    pub fn start_at(address: SocketAddr, settings: SinkSettings) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let messages = AtomicUsize::new(0);
         let shared = Arc::new(Shared { settings, messages, kept: Mutex::default() });
@@ -117,6 +131,9 @@ impl Connection<'_> {
     fn say(&mut self, text: &str) -> io::Result<()> {
         let injected = self.shared.settings.behind_starttls;
         let injected = if text.starts_with("220 go") { injected } else { "" };
+        if !self.shared.settings.delay.is_zero() {
+            until::pass(self.shared.settings.delay);
+        }
         // Pipelined commands are answered in one packet.
         self.reader.get_mut().write_all(format!("{text}{injected}").as_bytes())
     }

@@ -40,7 +40,7 @@ impl Template {
     }
 
     pub(super) fn message(&self, number: u64) -> Outgoing {
-        let fill = |text: &str| text.replace("{n}", &number.to_string());
+        let fill = |text: &str| fill(text, number);
         Outgoing {
             mail: format!("MAIL FROM:<{}>\r\n", fill(&self.from)),
             rcpt: format!("RCPT TO:<{}>\r\n", fill(&self.rcpt)),
@@ -57,5 +57,31 @@ impl Template {
             self.from.replace("{n}", "n"),
             self.rcpt.replace("{n}", "n"),
         )
+    }
+}
+
+/// Puts a message's number in place of `{n}`, and what is left of it by 20 in place of `{n%20}`.
+fn fill(text: &str, number: u64) -> String {
+    let text = text.replace("{n}", &number.to_string());
+    let Some((before, rest)) = text.split_once("{n%") else { return text };
+    match rest.split_once('}').map(|(by, after)| (by.parse::<u64>(), after)) {
+        Some((Ok(by), after)) if by > 0 => format!("{before}{}{after}", number % by),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fill;
+
+    #[test]
+    fn numbers_are_filled_in() {
+        let check = |text: &str, expected: &str| assert_eq!(fill(text, 1_234), expected);
+        check("user@sink.test", "user@sink.test");
+        check("user{n}@d{n}.test", "user1234@d1234.test");
+        check("user{n}@d{n%1000}.test", "user1234@d234.test");
+        for text in ["d{n%0}.test", "d{n%x}.test", "d{n%10"] {
+            check(text, text);
+        }
     }
 }

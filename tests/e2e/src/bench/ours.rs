@@ -36,18 +36,38 @@ impl Relay {
         Self::start_with(plan, sink, |_| Ok(()))
     }
 
+    /// Starts one that sends everything by MX, to hosts at `port`.
+    pub(super) fn by_mx(plan: &Plan, dns: SocketAddr, port: u16) -> Result<Self> {
+        let end =
+            format!("[deliver]\nport = {port}\ntls = \"none\"\n\n[dns]\nservers = [\"{dns}\"]\n");
+        Self::start_as(plan, &end, |_| Ok(()))
+    }
+
     /// Starts one with what `fill` puts into the directory of its spool.
     pub(super) fn start_with(
         plan: &Plan,
         sink: SocketAddr,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Self> {
+        // As many to one site as the other has.
+        let end = format!(
+            "[[transport]]\nmatch = \"*\"\n\
+             smtp = {{ host = \"[{}]\", port = {}, tls = \"none\" }}\n\n\
+             [deliver]\nconcurrency_per_site = 50\n\n[dns]\nservers = [\"127.0.0.1:9\"]\n",
+            sink.ip(),
+            sink.port(),
+        );
+        Self::start_as(plan, &end, fill)
+    }
+
+    /// Starts one whose configuration ends so.
+    fn start_as(plan: &Plan, end: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let home = tempfile::tempdir_in(&plan.base)?;
         let spool = home.path().join("state/spool");
         fs::create_dir_all(&spool)?;
         fill(&spool)?;
         let address = free_port()?;
-        fs::write(home.path().join("relay.toml"), config(home.path(), address, sink)?)?;
+        fs::write(home.path().join("relay.toml"), config(home.path(), address, end)?)?;
         fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755))?;
         if is_root() {
             give_away(home.path())?;
@@ -137,8 +157,8 @@ fn spawn(binaries: &Path, home: &Path) -> Result<Child> {
         .context("merpati-relay")
 }
 
-/// As it comes, but for limits on connections, and as many to one site as the other has.
-fn config(home: &Path, address: SocketAddr, sink: SocketAddr) -> Result<String> {
+/// As it comes, but for limits on connections, and what `end` says.
+fn config(home: &Path, address: SocketAddr, end: &str) -> Result<String> {
     let certified = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
     let (certificate, key) = (home.join("cert.pem"), home.join("key.pem"));
     fs::write(&certificate, certified.cert.pem())?;
@@ -152,16 +172,11 @@ fn config(home: &Path, address: SocketAddr, sink: SocketAddr) -> Result<String> 
          transactions = 1000000\nidle = \"1h\"\n\n\
          [[policy]]\nuse = \"trusted\"\nnetworks = [\"127.0.0.0/8\"]\n\n\
          [[policy]]\nuse = \"hold\"\ndomains = [\"held.test\"]\n\n\
-         [[transport]]\nmatch = \"*\"\n\
-         smtp = {{ host = \"[{ip}]\", port = {port}, tls = \"none\" }}\n\n\
-         [deliver]\nconcurrency_per_site = 50\n\n\
-         [dns]\nservers = [\"127.0.0.1:9\"]\n",
+         {end}",
         home = home.display(),
         user = if is_root() { "user = \"nobody\"\n" } else { "" },
         certificate = certificate.display(),
         key = key.display(),
-        ip = sink.ip(),
-        port = sink.port(),
     ))
 }
 

@@ -34,6 +34,7 @@ pub fn print(figures: &Value) {
         row(&format!("{name}, p99 ms"), ours, theirs, "Postfix", 1, "");
     }
     print_deliver(&figures["deliver"]);
+    print_sites(&figures["sites"]);
     print_million(&figures["million"]);
     print_idle(&figures["idle"]);
 }
@@ -51,6 +52,16 @@ fn print_deliver(of: &Value) {
         let of = |whose: &str| number(&of[format!("{whose}_{key}")]);
         row(&format!("{name}, {what}"), of("ours"), of("postfix"), "Postfix", decimals, asked);
     }
+}
+
+fn print_sites(of: &Value) {
+    if of.is_null() {
+        return;
+    }
+    let name = format!("{} to {} domains on {} sites", of["messages"], of["domains"], of["sites"]);
+    let (beside, alone) = (number(&of["beside_s"]), number(&of["alone_s"]));
+    let what = format!("{name}, one dead and one slow: the others' mail, s");
+    row(&what, beside, alone, "alone", 2, "≤ 1.2");
 }
 
 fn print_million(of: &Value) {

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use merpati_e2e::demo::{Demo, ROLES};
 use merpati_e2e::random;
-use merpati_e2e::sink::{Keeps, Sink, SinkSettings};
+use merpati_e2e::sink::{Sink, SinkSettings};
 use merpati_e2e::soak::postfix::Postfix;
 use merpati_e2e::soak::{dead_site, faults, kill, memory, relay};
 
@@ -149,8 +149,7 @@ fn fail_disks() -> Result<()> {
 fn measure_relay(extent: relay::Extent) -> Result<()> {
     let sink = Sink::start(SinkSettings {
         extensions: &["PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES"],
-        keeps: Keeps::Nothing,
-        behind_starttls: "",
+        ..SinkSettings::default()
     })?;
     let mut demo = Demo::start()?;
     let transport = format!(

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use super::relay::{Extent, hand_over};
 use crate::demo::Demo;
-use crate::sink::{Keeps, Sink, SinkSettings};
+use crate::sink::{Sink, SinkSettings};
 use crate::until;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -31,8 +31,7 @@ pub enum Dead {
 pub fn run(how: Dead, dead: usize) -> Result<Duration> {
     let sink = Sink::start(SinkSettings {
         extensions: &["PIPELINING", "SIZE", "8BITMIME", "ENHANCEDSTATUSCODES"],
-        keeps: Keeps::Nothing,
-        behind_starttls: "",
+        ..SinkSettings::default()
     })?;
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = silent.local_addr()?.port();

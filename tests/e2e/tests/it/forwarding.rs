@@ -49,7 +49,7 @@ fn spf(sender: &str) -> SpfResult {
 }
 
 fn sink() -> Sink {
-    let settings = SinkSettings { extensions: &[], keeps: Keeps::Everything, behind_starttls: "" };
+    let settings = SinkSettings { keeps: Keeps::Everything, ..SinkSettings::default() };
     Sink::start(settings).unwrap()
 }
 

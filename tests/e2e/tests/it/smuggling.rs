@@ -69,7 +69,9 @@ fn only_one_ending_ends_a_message() {
 fn nothing_leaves_with_a_bare_line_end() {
     let mut demo = Demo::start().unwrap();
     let sink = |extensions, behind_starttls| {
-        Sink::start(SinkSettings { extensions, keeps: Keeps::Everything, behind_starttls }).unwrap()
+        let delay = Duration::ZERO;
+        let keeps = Keeps::Everything;
+        Sink::start(SinkSettings { extensions, keeps, behind_starttls, delay }).unwrap()
     };
     let old = sink(&["8BITMIME"], "");
     let binary = sink(&["8BITMIME", "CHUNKING", "BINARYMIME"], "");

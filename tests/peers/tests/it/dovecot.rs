@@ -71,3 +71,36 @@ fn configuration(home: &Path, port: u16) -> String {
         home = home.display(),
     )
 }
+
+/// A running Dovecot that only knows users, for a Postfix to ask.
+pub(crate) struct Users {
+    _process: Process,
+    /// Where it is asked.
+    pub(crate) socket: PathBuf,
+}
+
+impl Users {
+    /// Starts it with one user, whose password it keeps as it is, so that every mechanism can be
+    /// served.
+    pub(crate) fn start(room: &Room, user: &str, password: &str) -> Self {
+        let home = room.directory("users", 0);
+        fs::write(home.join("users"), format!("{user}:{{PLAIN}}{password}:::::\n")).unwrap();
+        let socket = home.join("auth");
+        let config = format!(
+            "protocols =\nssl = no\nbase_dir = {home}/run\nstate_dir = {home}/state\n\
+             log_path = /dev/stderr\nauth_debug = yes\n\
+             auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256\n\
+             passdb {{\n  driver = passwd-file\n  args = {home}/users\n}}\n\
+             userdb {{\n  driver = static\n  args = uid={NOBODY} gid={NOBODY} home=/\n}}\n\
+             service auth {{\n  unix_listener {socket} {{\n    mode = 0666\n  }}\n}}\n",
+            home = home.display(),
+            socket = socket.display(),
+        );
+        let file = home.join("dovecot.conf");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new("/usr/sbin/dovecot");
+        command.arg("-F").arg("-c").arg(&file);
+        let process = Process::start("dovecot", command, " starting up ");
+        Self { _process: process, socket }
+    }
+}

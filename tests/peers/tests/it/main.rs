@@ -8,6 +8,7 @@
 //! | [`to_exim`] | relay → Exim by BDAT |
 //! | [`to_secured`] | relay → Postfix and Exim, whose domains have DANE or MTA-STS |
 //! | [`from_fingers`] | posttls-finger, by way of Unbound → mx |
+//! | [`to_sasl`] | relay → Postfix that asks Dovecot who we are |
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email`, and `mail-parser` |
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs, postsrsd and Exim |
@@ -40,6 +41,7 @@ mod signed_zones;
 mod to_dovecot;
 mod to_exim;
 mod to_postfix;
+mod to_sasl;
 mod to_secured;
 
 /// Whether the full matrices are wanted: `MERPATI_PEERS=all`.

@@ -7,7 +7,7 @@ use merpati_types::Domain;
 
 use crate::sections::{
     Admin, Deliver, Destination, Dns, Limits, Listen, Log, MtaSts, Plugin, Report, Spool,
-    Suppression, Table, Tls, Transport,
+    Suppression, Table, Tls, TlsReport, Transport,
 };
 
 /// The configuration of a role.
@@ -47,6 +47,8 @@ pub struct RoleConfig {
     pub report: Report,
     /// `[mta_sts]`: policies by which domains ask for TLS.
     pub mta_sts: MtaSts,
+    /// `[tls_report]`: telling domains how TLS with them went.
+    pub tls_report: Option<TlsReport>,
     /// `[suppression]`: whom never to write to.
     pub suppression: Option<Suppression>,
     /// `[[destination]]`: the closest pattern counts.
@@ -89,6 +91,7 @@ impl RoleConfig {
             deliver: Deliver::read(reader.table("deliver")),
             report: Report::read(reader.table("report")),
             mta_sts: MtaSts::read(reader.table("mta_sts"), &state_dir.value),
+            tls_report: TlsReport::read(reader.table("tls_report"), &state_dir.value),
             suppression: Suppression::read(reader.table("suppression"), &state_dir.value),
             destinations: plugged(reader.tables("destination"), Destination::read),
             routes: reader.tables("route"),

@@ -12,6 +12,7 @@ mod process;
 mod report;
 mod stores;
 mod suppression;
+mod tls_report;
 
 pub use deliver::{Deliver, OutboundTls, Retry};
 pub use destination::{Destination, Rate, RateError};
@@ -23,3 +24,4 @@ pub use process::{Admin, AdminTcp, Log, LogFormat};
 pub use report::Report;
 pub use stores::{Dns, Dnssec, Spool};
 pub use suppression::Suppression;
+pub use tls_report::TlsReport;

@@ -4,6 +4,7 @@
 //! so that `check` finds what is wrong with them. Mistakes are recorded at their place.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +21,10 @@ use merpati_dns::{DnsConfig, DnsError, HickoryResolver, Validation};
 use merpati_http::{Client, Roots as HttpRoots};
 use merpati_mailauth::DkimPolicy;
 use merpati_plugin::chain::DEFAULT_TIME_LIMIT;
-use merpati_plugin::options::{Errors, Invalid, Options};
+use merpati_plugin::options::{Errors, Invalid, Located, Options};
 use merpati_plugin::{
     Authenticator, Chain, ChainError, Observers, OutboundChain, OutboundPolicy, PolicyFactory,
-    Spool, StsPolicies,
+    Spool, StsPolicies, TlsResults,
 };
 use merpati_policy::quota::Usage;
 use merpati_policy::suppression::Suppression;
@@ -36,6 +37,7 @@ use merpati_tlspolicy::StsSlot;
 use merpati_types::{Rejection, Status};
 
 use crate::role::Role;
+use crate::tls_reports::TlsReports;
 
 /// The outbound policy that signs.
 const DKIM: &str = "dkim";
@@ -59,6 +61,8 @@ pub(crate) struct Composed {
     pub(crate) suppression: Option<Suppression>,
     /// Connected with the policies once they are open.
     pub(crate) sts: Option<Sts>,
+    /// Connected with the counts once they are open.
+    pub(crate) tls_reports: Option<TlsReports>,
     /// Connected with the observers.
     tell: Tell,
 }
@@ -75,8 +79,17 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
     let tls = tls(&config, errors);
     let resolver = resolver(&config, errors);
     let sts = resolver.as_ref().and_then(|resolver| sts(&config, resolver, errors));
+    let tls_reports = resolver
+        .as_ref()
+        .and_then(|resolver| crate::tls_reports::prepare(&config, resolver, errors));
     let routing = resolver.clone().and_then(|resolver| {
-        let around = surroundings(&config, &environment, resolver, sts.as_ref(), errors);
+        let around = Surroundings {
+            sts: sts.as_ref().map(|sts| Arc::new(sts.slot.clone()) as Arc<dyn StsPolicies>),
+            tls_results: tls_reports
+                .as_ref()
+                .map(|reports| Arc::new(reports.slot.clone()) as Arc<dyn TlsResults>),
+            ..surroundings(&config, &environment, resolver, errors)
+        };
         routing(role, &config, &environment, reporting, around, errors)
     });
     check_listeners(role, &config, authenticator.is_some(), errors);
@@ -97,6 +110,7 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
         usage,
         suppression,
         sts,
+        tls_reports,
         tell,
     })
 }
@@ -111,10 +125,19 @@ fn sts(config: &RoleConfig, resolver: &HickoryResolver, errors: &Errors) -> Opti
     if !config.mta_sts.enabled {
         return None;
     }
-    let ca = config.mta_sts.ca.as_ref();
+    let client = http_client(config.mta_sts.ca.as_ref(), resolver, errors)?;
+    Some(Sts { slot: StsSlot::default(), client })
+}
+
+/// A client that believes these roots, or else the built-in ones.
+pub(crate) fn http_client(
+    ca: Option<&Located<PathBuf>>,
+    resolver: &HickoryResolver,
+    errors: &Errors,
+) -> Option<Client> {
     let roots = ca.map_or(HttpRoots::BuiltIn, |ca| HttpRoots::File(ca.value.clone()));
     match Client::new(Arc::new(resolver.clone()), &roots) {
-        Ok(client) => Some(Sts { slot: StsSlot::default(), client }),
+        Ok(client) => Some(client),
         Err(error) => {
             match ca {
                 Some(ca) => drop(errors.report(&ca.place, error)),
@@ -327,7 +350,6 @@ fn surroundings(
     config: &RoleConfig,
     environment: &Environment,
     resolver: HickoryResolver,
-    sts: Option<&Sts>,
     errors: &Errors,
 ) -> Surroundings {
     let deliver = &config.deliver;
@@ -346,7 +368,7 @@ fn surroundings(
                 key: files.key.value.clone(),
             }),
         },
-        sts: sts.map(|sts| Arc::new(sts.slot.clone()) as Arc<dyn StsPolicies>),
+        sts: None,
         tls_results: None,
         source: deliver.source.clone(),
         recipients: deliver.recipients as usize,

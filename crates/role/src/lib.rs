@@ -15,6 +15,7 @@ mod rules;
 mod serve;
 mod suppression;
 mod tables;
+mod tls_reports;
 
 pub use kind::Kind;
 pub use role::Role;

@@ -10,7 +10,7 @@ use merpati_plugin::{Observers, Spool};
 use merpati_policy::quota::Usage;
 use merpati_policy::suppression::Suppression;
 use merpati_server::Service;
-use merpati_tlspolicy::StsStore;
+use merpati_tlspolicy::{Results, StsStore};
 
 use crate::cli;
 use crate::role::Role;
@@ -29,6 +29,8 @@ pub(crate) struct Reloadable {
     pub(crate) suppression: Option<Suppression>,
     /// The policies that are open.
     pub(crate) policies: Option<StsStore>,
+    /// The counts that are open.
+    pub(crate) results: Option<Results>,
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) observers: Observers,
 }
@@ -61,6 +63,14 @@ impl Reloadable {
             (None, _) => {}
             (Some(_), None) => {
                 tracing::error!("configuration not reloaded: [mta_sts] begins with a restart");
+                return;
+            }
+        }
+        match (&composed.tls_reports, &self.results) {
+            (Some(reports), Some(results)) => reports.slot.connect(results.clone()),
+            (None, _) => {}
+            (Some(_), None) => {
+                tracing::error!("configuration not reloaded: [tls_report] begins with a restart");
                 return;
             }
         }

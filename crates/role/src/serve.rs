@@ -21,7 +21,7 @@ use merpati_policy::suppression::Suppression;
 use merpati_server::limits::{ConnectionLimits, Gate};
 use merpati_server::{Listener, Server, Service, listener};
 use merpati_spool::DiskSpool;
-use merpati_tlspolicy::{StsSettings, StsStore};
+use merpati_tlspolicy::{Results, StsSettings, StsStore};
 use merpati_types::Timestamp;
 use tokio::sync::watch;
 
@@ -32,6 +32,7 @@ use crate::explain::ExplainRecipient;
 use crate::reload::Reloadable;
 use crate::role::Role;
 use crate::suppression;
+use crate::tls_reports::{TlsReports, report};
 
 /// How long attempts under way may take once the server is told to stop, beyond its drain.
 const RUNNER_DRAIN: Duration = Duration::from_secs(5);
@@ -61,11 +62,13 @@ pub(crate) fn serve(role: Role, path: &Path) -> Result<(), Fatal> {
         suppression.connect(suppression::open(config)?);
     }
     let policies = open_policies(&composed)?;
+    let results = composed.tls_reports.as_ref().map(TlsReports::open).transpose()?;
+    let opened = Opened { spool, policies, results };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Fatal::system("cannot start the runtime"))?;
-    runtime.block_on(run(role, path, composed, sockets, (spool, policies)))
+    runtime.block_on(run(role, path, composed, sockets, opened))
 }
 
 fn start_log(config: &RoleConfig) {
@@ -102,12 +105,19 @@ fn open_policies(composed: &Composed) -> Result<Option<StsStore>, Fatal> {
     Ok(Some(store))
 }
 
+/// What is open before anything runs.
+struct Opened {
+    spool: DiskSpool,
+    policies: Option<StsStore>,
+    results: Option<Results>,
+}
+
 async fn run(
     role: Role,
     path: &Path,
     composed: Composed,
     sockets: Vec<(usize, StdListener)>,
-    (spool, policies): (DiskSpool, Option<StsStore>),
+    Opened { spool, policies, results }: Opened,
 ) -> Result<(), Fatal> {
     let spool = Arc::new(spool);
     alarm::tell_what_is_there(Arc::clone(&spool));
@@ -118,7 +128,9 @@ async fn run(
         composed.services(&spool, &observers).map_err(|error| Fatal::Refused(error.to_string()))?;
     let services: Vec<_> = services.into_iter().map(|s| Arc::new(ArcSwap::from(s))).collect();
     let usage = Arc::new(ArcSwap::from_pointee(composed.usage.clone()));
-    let Composed { config, routing, resolver, suppression, .. } = composed;
+    let Composed { config, routing, resolver, suppression, tls_reports, .. } = composed;
+    let (stop, stopped) = watch::channel(false);
+    let reporter = report((tls_reports, results.clone()), &resolver, &spool, stopped.clone());
     let resolver = watched(resolver);
     let routing = Arc::new(ArcSwap::from_pointee(routing));
     let signals = Signals::listen().map_err(Fatal::system("cannot listen for signals"))?;
@@ -135,9 +147,7 @@ async fn run(
     };
     let vitals = Vitals::of(&settings);
     let admin = start_admin(&config.admin, settings).await?;
-    let server = Server::new(gate);
-    listen(&server, &config, sockets, &services)?;
-    let (stop, stopped) = watch::channel(false);
+    let server = listen(Server::new(gate), &config, sockets, &services)?;
     let runner = Runner::new(runner_parts(&config, &spool, &routing, &observers));
     let runner = tokio::spawn(runner.run(stopped));
     let kind = role.kind;
@@ -150,6 +160,7 @@ async fn run(
         usage,
         suppression,
         policies,
+        results,
         spool: Arc::clone(&spool),
         observers,
     };
@@ -162,7 +173,8 @@ async fn run(
     readiness.set(Phase::Draining);
     let left = server.drain(config.limits.drain).await;
     let _ = stop.send(true);
-    let unfinished = tokio::time::timeout(RUNNER_DRAIN, runner).await.is_err();
+    let both = async { tokio::join!(runner, reporter) };
+    let unfinished = tokio::time::timeout(RUNNER_DRAIN, both).await.is_err();
     for serving in admin {
         serving.stop().await;
     }
@@ -187,11 +199,11 @@ fn observers(role: &Role, metrics: &Arc<Metrics>, activity: &Arc<Activity>) -> O
 
 /// Serves every socket by the service of its `[[listen]]`.
 fn listen(
-    server: &Server,
+    server: Server,
     config: &RoleConfig,
     sockets: Vec<(usize, StdListener)>,
     services: &[Arc<ArcSwap<Service>>],
-) -> Result<(), Fatal> {
+) -> Result<Server, Fatal> {
     for (number, socket) in sockets {
         let listen = &config.listeners[number];
         server.listen(Listener {
@@ -201,7 +213,7 @@ fn listen(
             xclients: within(&listen.xclient_from),
         });
     }
-    Ok(())
+    Ok(server)
 }
 
 fn runner_parts(
@@ -296,7 +308,7 @@ async fn wait_for_stop(mut signals: Signals, reloadable: &Reloadable) {
     }
 }
 
-fn system_time() -> Timestamp {
+pub(crate) fn system_time() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -125,7 +125,7 @@ impl Connection {
             (stream, faults) = encrypt(stream, &dial, security).await?;
             channel = Channel::Encrypted;
         }
-        let client = Client::new(Instant::now(), Arc::clone(&dial.session), channel);
+        let client = Client::new(now(), Arc::clone(&dial.session), channel);
         let peer = match dial.endpoint {
             Endpoint::Tcp(_) => format!("{} {}", dial.host, dial.endpoint),
             Endpoint::Unix(_) => dial.endpoint.to_string(),
@@ -143,7 +143,7 @@ impl Connection {
                 ClientAction::StartTls => {
                     let Some(security) = dial.security else { return Err(Loss::NoTls.into()) };
                     (self.stream, self.faults) = encrypt(self.stream, dial, security).await?;
-                    self.client.handle_tls(Instant::now());
+                    self.client.handle_tls(now());
                 }
                 ClientAction::Event(Event::Ready(offered)) => {
                     if let Some(login) = login {
@@ -159,8 +159,8 @@ impl Connection {
                         None => None,
                     };
                     match response {
-                        Some(response) => self.client.respond(Instant::now(), response),
-                        None => self.client.cancel(Instant::now()),
+                        Some(response) => self.client.respond(now(), response),
+                        None => self.client.cancel(now()),
                     }
                 }
                 ClientAction::Event(Event::AuthRefused(reply)) => {
@@ -201,7 +201,7 @@ impl Connection {
         let (encrypted, tls) = (self.client.is_encrypted(), self.stream.tls());
         let (login, initial) =
             Conversation::begin(&offered.auth, user, &credentials, tls, encrypted)?;
-        self.client.authenticate(Instant::now(), login.name(), initial);
+        self.client.authenticate(now(), login.name(), initial);
         Ok(login)
     }
 
@@ -242,7 +242,7 @@ impl Connection {
         notes: &dyn AttemptNotes,
     ) -> Sent {
         self.used += 1;
-        if let Err(mismatch) = self.client.begin(Instant::now(), outgoing) {
+        if let Err(mismatch) = self.client.begin(now(), outgoing) {
             return Sent::Mismatch(mismatch);
         }
         let mut reader = None;
@@ -263,8 +263,8 @@ impl Connection {
                     };
                     pieces += 1;
                     match open.next().await {
-                        Ok(Some(piece)) => self.client.body(Instant::now(), piece),
-                        Ok(None) => self.client.body_end(Instant::now()),
+                        Ok(Some(piece)) => self.client.body(now(), piece),
+                        Ok(None) => self.client.body_end(now()),
                         Err(error) => return Sent::Unreadable(SpoolError::Unavailable(error)),
                     }
                     Ok(())
@@ -300,8 +300,7 @@ impl Connection {
     async fn hear_last_words(&mut self) {
         let (stream, client) = (&mut self.stream, &mut self.client);
         let hear = async {
-            while read_some(stream, |bytes| client.handle_bytes(Instant::now(), bytes)).await? > 0 {
-            }
+            while read_some(stream, |bytes| client.handle_bytes(now(), bytes)).await? > 0 {}
             Ok(())
         };
         // Whatever ends it, there is no more to hear.
@@ -319,9 +318,7 @@ impl Connection {
             writer.flush().await
         };
         let listen = async {
-            while read_some(&mut reader, |bytes| client.handle_bytes(Instant::now(), bytes)).await?
-                > 0
-            {
+            while read_some(&mut reader, |bytes| client.handle_bytes(now(), bytes)).await? > 0 {
                 if client.is_over() {
                     return Ok(());
                 }
@@ -341,7 +338,7 @@ impl Connection {
 
     /// Takes leave; nothing depends on it.
     pub(crate) async fn quit(mut self) {
-        self.client.quit(Instant::now());
+        self.client.quit(now());
         loop {
             let step = match self.client.poll_action() {
                 ClientAction::Write(bytes) => self.write(&bytes).await,
@@ -370,12 +367,12 @@ impl Connection {
         let (stream, client) = (&mut self.stream, &mut self.client);
         tokio::select! {
             biased;
-            read = read_some(stream, |bytes| client.handle_bytes(Instant::now(), bytes)) => {
+            read = read_some(stream, |bytes| client.handle_bytes(now(), bytes)) => {
                 if read? == 0 {
                     client.handle_eof();
                 }
             }
-            () = tokio::time::sleep_until(until.into()) => client.handle_timeout(Instant::now()),
+            () = tokio::time::sleep_until(until.into()) => client.handle_timeout(now()),
         }
         Ok(())
     }
@@ -419,6 +416,11 @@ fn server_name(dial: &Dial<'_>, security: &Security) -> Result<ServerName<'stati
         Endpoint::Tcp(address) => Ok(ServerName::IpAddress(address.ip().into())),
         Endpoint::Unix(_) => Err(Loss::NoTls.into()),
     })
+}
+
+/// What the time is to the session: by the clock of its timers.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Reads once and hands on what came; answers how much, 0 at the end.

@@ -43,6 +43,9 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// Within a test, whose clock is its own.
+    #[cfg(test)]
+    Pipe(tokio::io::DuplexStream),
 }
 
 impl Stream {
@@ -66,6 +69,8 @@ impl Stream {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
             Self::Unix(_) => return None,
+            #[cfg(test)]
+            Self::Pipe(_) => return None,
         };
         Some(tcp.local_addr().ok()?.ip())
     }
@@ -75,6 +80,8 @@ impl Stream {
         match self {
             Self::Tls(stream) => Some(stream.get_ref().1),
             Self::Tcp(_) | Self::Unix(_) => None,
+            #[cfg(test)]
+            Self::Pipe(_) => None,
         }
     }
 
@@ -119,6 +126,8 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            #[cfg(test)]
+            Self::Pipe(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -133,6 +142,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Pipe(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -141,6 +152,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(test)]
+            Self::Pipe(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -149,6 +162,8 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Pipe(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

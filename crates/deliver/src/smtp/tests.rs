@@ -1,5 +1,6 @@
 //! The transport against a server that follows a script.
 
+mod hostile;
 mod login;
 mod many;
 mod sink;

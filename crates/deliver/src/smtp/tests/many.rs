@@ -181,3 +181,17 @@ async fn a_backup_passes_mail_on_to_better_hosts_alone() {
     assert_eq!(became.outcomes[0].diagnostic, "550 5.4.6 mail for mail.test loops back to us");
     assert_eq!(became.connections, 0);
 }
+
+#[tokio::test]
+async fn few_of_very_many_hosts_are_tried() {
+    // Nobody listens there.
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let names: Vec<&'static str> =
+        (0..500).map(|n| &*Box::leak(format!("h{n}.test").into_boxed_str())).collect();
+    let hosts: Vec<_> = names.iter().map(|&name| (10, name, "127.0.0.2")).collect();
+    let became = deliver(&by_mx(port, &hosts), &["1@mail.test"], 1).await;
+    assert_eq!(deferred(&became.outcomes[0]), DeferClass::Connection);
+    assert_eq!(became.connections, 16);
+}

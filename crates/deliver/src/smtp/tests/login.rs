@@ -16,7 +16,7 @@ use rsasl::mechanisms::scram::properties::ScramStoredPassword;
 use rsasl::mechanisms::xoauth2::properties::XOAuth2Validate;
 use rsasl::mechname::Mechname;
 use rsasl::prelude::{SASLServer, SessionError, State, Validation};
-use rsasl::property::{AuthId, OAuthBearerToken};
+use rsasl::property::{AuthId, ChannelBindings, OAuthBearerToken};
 use rsasl::validate::{Validate, ValidationError};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
@@ -32,7 +32,8 @@ const SALT: &str = "W22ZaJ0SNY7soEsUEjb6gQ==";
 const STORED_KEY: &str = "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=";
 const SERVER_KEY: &str = "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-struct Known;
+/// What names the channel, at the server's end.
+struct Known(Vec<u8>);
 
 struct Name;
 
@@ -50,6 +51,7 @@ impl SessionCallback for Known {
         let keys = [SALT, STORED_KEY, SERVER_KEY].map(|key| STANDARD.decode(key).unwrap());
         let stored = ScramStoredPassword::new(4_096, &keys[0], &keys[1], &keys[2]);
         request.satisfy::<ScramStoredPassword<'static>>(&stored)?;
+        request.satisfy::<ChannelBindings>(&self.0)?;
         let good = context.get_ref::<OAuthBearerToken>() == Some("pencil");
         let refused = "{\"status\":\"401\"}";
         request.satisfy::<XOAuth2Validate>(&if good { Ok(()) } else { Err(refused) })?;
@@ -94,8 +96,14 @@ impl Server {
                 tokio::spawn(async move {
                     // A client that goes away ends its session, and nothing else.
                     let _ = match encrypted {
-                        true => serve(tls.accept(stream).await?, offered, lines).await,
-                        false => serve(stream, offered, lines).await,
+                        true => {
+                            let stream = tls.accept(stream).await?;
+                            let tls = stream.get_ref().1;
+                            let name = b"EXPORTER-Channel-Binding";
+                            let binding = tls.export_keying_material(vec![0; 32], name, Some(&[]));
+                            serve(stream, offered, lines, binding.unwrap()).await
+                        }
+                        false => serve(stream, offered, lines, Vec::new()).await,
                     };
                     Ok::<(), std::io::Error>(())
                 });
@@ -133,6 +141,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     offered: &str,
     heard: Arc<Mutex<Vec<String>>>,
+    binding: Vec<u8>,
 ) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 sink.test ESMTP\r\n").await?;
@@ -145,7 +154,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let reply = match verb.as_str() {
             "EHLO" => format!("250-sink.test\r\n250-PIPELINING\r\n250 AUTH {offered}\r\n"),
             "AUTH" => {
-                let (said, reply) = authenticate(&mut stream, line.trim_end()).await?;
+                let (said, reply) = authenticate(&mut stream, line.trim_end(), &binding).await?;
                 heard.lock().unwrap().push(said);
                 reply
             }
@@ -174,6 +183,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut BufReader<S>,
     command: &str,
+    binding: &[u8],
 ) -> std::io::Result<(String, String)> {
     assert!(command.len() <= 510, "{command}");
     let mut words = command.split(' ').skip(1);
@@ -191,8 +201,11 @@ async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         let reply = if good { "235 2.7.0 hello\r\n".to_owned() } else { refused };
         return Ok((format!("{mechanism} {good}"), reply));
     }
-    let config = SASLConfig::builder().with_defaults().with_callback(Known).unwrap();
-    let name = Mechname::parse(mechanism.as_bytes()).unwrap();
+    let config =
+        SASLConfig::builder().with_defaults().with_callback(Known(binding.to_vec())).unwrap();
+    // Its machine is the same with and without -PLUS: what binds is in the first message.
+    let name = mechanism.strip_suffix("-PLUS").unwrap_or(&mechanism);
+    let name = Mechname::parse(name.as_bytes()).unwrap();
     let mut server = SASLServer::<Name>::new(config).start_suggested(name).unwrap();
     loop {
         let mut challenge = Cursor::new(Vec::new());
@@ -267,7 +280,14 @@ const MAIL: &str = "MAIL FROM:<a@sender.test>";
 async fn the_strongest_mechanism_is_spoken() {
     let clear = |login: Login| Login { in_clear: InClear::Challenges, ..login };
     let only = |login: Login, mechanism| Login { mechanisms: vec![mechanism], ..login };
-    let cases: [(&str, bool, Login, &[&str], &str); 11] = [
+    let cases: [(&str, bool, Login, &[&str], &str); 12] = [
+        (
+            "PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS",
+            true,
+            password("user", "pencil"),
+            &["SCRAM-SHA-256-PLUS user", MAIL],
+            "250",
+        ),
         (
             "PLAIN SCRAM-SHA-256",
             true,

@@ -276,11 +276,14 @@ fn token(token: &str) -> Login {
 
 const MAIL: &str = "MAIL FROM:<a@sender.test>";
 
-#[tokio::test]
-async fn the_strongest_mechanism_is_spoken() {
+/// What a server offers, whether the connection is encrypted, who we are, what the server hears, and
+/// how the outcome begins.
+type Case = (&'static str, bool, Login, &'static [&'static str], &'static str);
+
+fn cases() -> [Case; 12] {
     let clear = |login: Login| Login { in_clear: InClear::Challenges, ..login };
     let only = |login: Login, mechanism| Login { mechanisms: vec![mechanism], ..login };
-    let cases: [(&str, bool, Login, &[&str], &str); 12] = [
+    [
         (
             "PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS",
             true,
@@ -335,8 +338,12 @@ async fn the_strongest_mechanism_is_spoken() {
             &["CRAM-MD5 true", MAIL],
             "250",
         ),
-    ];
-    for (offered, encrypted, login, expected, says) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn the_strongest_mechanism_is_spoken() {
+    for (offered, encrypted, login, expected, says) in cases() {
         let server = Server::start(offered, encrypted).await;
         let transport = smarthosts(&[&server], login, encrypted);
         let became = deliver(&transport, &["1@x.test"], 1).await;

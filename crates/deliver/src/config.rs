@@ -160,6 +160,7 @@ fn build(
         sts: around.sts.clone(),
         tls_results: around.tls_results.clone(),
         login,
+        barred: around.barred.clone(),
         own_names: [&around.hostname].into_iter().chain(&around.own_names).cloned().collect(),
         source: around.source.clone(),
         recipients: around.recipients,

@@ -1,5 +1,6 @@
 //! Delivery over SMTP and LMTP: by MX, or to one configured host.
 
+mod barred;
 mod connection;
 mod credentials;
 mod dial;
@@ -33,6 +34,7 @@ use merpati_session::client::{ClientConfig, Protocol, Tls as Wanted};
 use merpati_types::{Domain, Timestamp};
 use tokio::sync::Semaphore;
 
+pub use barred::Barred;
 pub use credentials::{Account, Login};
 pub use merpati_sasl::Mechanism;
 pub use merpati_sasl::client::{Credentials, CredentialsError, InClear};
@@ -40,6 +42,7 @@ pub use oauth::{OAuth, OAuthConfig, TokenError};
 pub use relay::{RelayHost, RelayHostError};
 pub use tls::{Identity, Pin, PinError, Roots, TlsError, TlsSettings};
 
+use barred::Bars;
 use credentials::{Refusals, User};
 use dial::Trip;
 use outcome::{Tally, unsettled};
@@ -94,6 +97,8 @@ pub struct SmtpConfig {
     pub login: Option<Login>,
     /// Names by which an MX host is ourselves.
     pub own_names: Vec<Domain>,
+    /// Addresses that no MX host has.
+    pub barred: Barred,
     /// Addresses to connect from, at most one of each family; none leaves it to the system.
     pub source: Vec<IpAddr>,
     /// The most recipients of one transaction, unless the server names fewer (RFC 9422). RFC
@@ -108,6 +113,7 @@ pub struct Smtp(Arc<Inner>);
 struct Inner {
     config: SmtpConfig,
     own: OwnNames,
+    bars: Bars,
     resolver: Arc<dyn Resolver>,
     tls: Tls,
     sessions: Sessions,
@@ -145,6 +151,7 @@ impl Smtp {
         };
         Ok(Self(Arc::new(Inner {
             own: OwnNames::new(config.own_names.iter().cloned()),
+            bars: Bars::new(config.barred.clone()),
             resolver,
             tls: Tls::new(&config.tls)?,
             sessions,

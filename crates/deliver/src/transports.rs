@@ -14,7 +14,7 @@ use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
 
 use crate::config;
-use crate::smtp::{TlsError, TlsSettings};
+use crate::smtp::{Barred, TlsError, TlsSettings};
 
 /// The name of the transport that mail takes when no row says otherwise.
 pub(crate) const DEFAULT: &str = "mx";
@@ -91,6 +91,8 @@ pub struct Surroundings {
     pub hostname: Domain,
     /// Other names by which an MX host is ourselves: mail goes to better ones only.
     pub own_names: Vec<Domain>,
+    /// Addresses that no MX host has.
+    pub barred: Barred,
     /// The port of mail exchangers; 25 but for tests.
     pub mx_port: u16,
     /// What TLS is to mail exchangers, and to hosts whose transport does not say.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use merpati_auth::FileAuthenticator;
 use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
-use merpati_deliver::smtp::{Identity, Roots, TlsSettings};
+use merpati_deliver::smtp::{Barred, Identity, Roots, TlsSettings};
 use merpati_deliver::{
     Destination, Reporting, Routing, Surroundings, TransportTable, Transports, by_mx,
     stock as stock_transport,
@@ -357,6 +357,15 @@ fn surroundings(
     Surroundings {
         hostname: config.hostname.clone(),
         own_names: deliver.own_names.clone(),
+        barred: Barred {
+            networks: deliver.ignore.clone(),
+            listening: config
+                .listeners
+                .iter()
+                .flat_map(|listen| &listen.addresses)
+                .copied()
+                .collect(),
+        },
         mx_port: deliver.port,
         tls: TlsSettings {
             wanted: deliver.tls.and_then(|choice| crate::rules::wanted(choice, &[])),

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Reader};
+use ipnet::IpNet;
+use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Parsed, Reader};
 use merpati_types::Domain;
 
 use super::Certificate;
@@ -58,6 +59,9 @@ pub struct Deliver {
     /// `source`: addresses to connect from, at most one of each family; default the system's
     /// choice.
     pub source: Vec<IpAddr>,
+    /// `ignore`: networks whose addresses no mail exchanger has; default those of no other host:
+    /// this machine's own, link-local, multicast and unspecified ones (RFC 6890).
+    pub ignore: Vec<IpNet>,
     /// `tls = "none" | "may" | "encrypt" | "dane" | "verify"`; by default DANE and MTA-STS
     /// decide, and TLS is used if it can be had where neither says anything.
     pub tls: Option<OutboundTls>,
@@ -117,6 +121,7 @@ impl Default for Deliver {
             port: 25,
             own_names: Vec::new(),
             source: Vec::new(),
+            ignore: nowhere(),
             tls: None,
             ca: None,
             identity: None,
@@ -169,6 +174,22 @@ impl Retry {
     }
 }
 
+/// Networks of no other host (RFC 6890).
+fn nowhere() -> Vec<IpNet> {
+    const NETWORKS: [&str; 9] = [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",
+        "::1/128",
+        "fe80::/10",
+        "ff00::/8",
+    ];
+    NETWORKS.iter().filter_map(|network| network.parse().ok()).collect()
+}
+
 fn identity(reader: &mut Reader<'_>) -> Option<Certificate> {
     match (reader.optional("certificate"), reader.optional("key")) {
         (Some(cert), Some(key)) => Some(Certificate { cert, key }),
@@ -197,8 +218,11 @@ impl Deliver {
         if tls == Some(OutboundTls::Pinned) {
             reader.reject("tls", "keys are those of a [[destination]], or of a transport");
         }
+        let ignore = reader.optional::<Vec<Parsed<IpNet>>>("ignore");
+        let ignore = ignore.map(|networks| networks.into_iter().map(|net| net.0).collect());
         let read = Self {
             port: reader.ranged("port", 1..=u16::MAX, default.port),
+            ignore: ignore.unwrap_or(default.ignore),
             own_names: reader.or("own_names", Vec::new()),
             source: reader.or("source", default.source),
             tls,

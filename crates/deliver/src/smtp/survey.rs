@@ -2,6 +2,7 @@
 //! asks for TLS. Looked up once an attempt; decided on as often as the question changes.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use merpati_plugin::spool::{NextHop, Parcel};
 use merpati_plugin::{Answer, Dnssec, ResolveError, TlsaRecord};
@@ -14,6 +15,7 @@ use merpati_route::{
 };
 use merpati_types::{Domain, Host, Timestamp};
 
+use super::barred::Bar;
 use super::{Inner, RelayHost, Target};
 
 /// A destination as it was found.
@@ -193,8 +195,17 @@ impl Inner {
         let mut found = Vec::with_capacity(candidates.len());
         let mut hosts = HashMap::new();
         let mut bogus = false;
+        let mut ours = None;
         for (candidate, why) in candidates {
-            let answer = self.addresses(&candidate.host).await;
+            let mut answer = self.addresses(&candidate.host).await;
+            // What is configured is meant, wherever it leads.
+            if let (Target::Mx, Ok(answer)) = (&self.config.target, &mut answer)
+                && self.bar(&candidate, port, answer)
+            {
+                // As with a host of our name: those after it would send the mail back to us.
+                ours = Some(candidate.preference);
+                break;
+            }
             bogus |= matches!(answer, Err(ResolveError::Bogus(_)));
             let answer = match answer {
                 Ok(answer) => {
@@ -207,14 +218,35 @@ impl Inner {
             };
             found.push((candidate, answer, why));
         }
+        if let Some(preference) = ours {
+            found.retain(|(candidate, ..)| candidate.preference < preference);
+            if found.is_empty() {
+                return Err(NoRoute::Loop(domain.clone()).into());
+            }
+        }
         match Plan::of(domain, found, port) {
             Ok(plan) => Ok((plan, hosts)),
             Err(why) => Err(Unroutable { why, bogus }),
         }
     }
 
+    /// Leaves out addresses that no mail exchanger has; answers whether one is our own.
+    fn bar(&self, candidate: &Candidate, port: u16, answer: &mut Answer<IpAddr>) -> bool {
+        let mut own = false;
+        answer.records.retain(|&address| {
+            let bar = self.bars.find((address, port).into());
+            own |= bar == Some(Bar::Own);
+            if let Some(bar) = bar {
+                let host = candidate.host.as_ascii();
+                tracing::info!(host, %address, ?bar, "no mail goes to this address");
+            }
+            bar.is_none()
+        });
+        own
+    }
+
     /// What DANE says of a host with these addresses.
-    async fn known(&self, host: &Domain, port: u16, answer: &Answer<std::net::IpAddr>) -> Known {
+    async fn known(&self, host: &Domain, port: u16, answer: &Answer<IpAddr>) -> Known {
         let addresses = state(answer.dnssec);
         // RFC 7672 §2.2.2: an unsigned end of a signed alias says nothing against the alias.
         let signed = addresses == DnsState::Secure
@@ -281,7 +313,7 @@ impl Inner {
         Ok((answer, DnsState::Insecure, None))
     }
 
-    async fn addresses(&self, host: &Domain) -> merpati_plugin::Lookup<std::net::IpAddr> {
+    async fn addresses(&self, host: &Domain) -> merpati_plugin::Lookup<IpAddr> {
         let _permit = self.lookups.acquire().await;
         self.resolver.addresses(host).await
     }

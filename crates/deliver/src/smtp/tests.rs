@@ -122,6 +122,7 @@ fn transport(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> Smtp {
         tls_results: None,
         login: None,
         own_names: Vec::new(),
+        barred: Barred::default(),
         source: Vec::new(),
         recipients: 100,
     };

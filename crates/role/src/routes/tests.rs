@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use merpati_config::ConfigFile;
 use merpati_deliver::routes::{Routes, routes};
+use merpati_deliver::smtp::Barred;
 use merpati_deliver::smtp::TlsSettings;
 use merpati_deliver::{Destination, Discard, Surroundings, TransportTable, Transports};
 use merpati_plugin::resolver::{Lookup, MxRecord};
@@ -67,6 +68,7 @@ fn around() -> Surroundings {
     Surroundings {
         hostname: Domain::parse("relay.test").unwrap(),
         own_names: Vec::new(),
+        barred: Barred::default(),
         mx_port: 25,
         tls: TlsSettings::default(),
         sts: None,

@@ -233,7 +233,7 @@ impl Layout {
                 "[[listen]]\naddress = \"{}\"\n\n\
                  [[policy]]\nuse = \"trusted\"\nnetworks = [\"127.0.0.0/8\"]\n\n\
                  # Mail exchangers listen on the demo's port instead of 25.\n\
-                 [deliver]\nport = {}\n",
+                 [deliver]\nport = {}\nignore = []\n",
                 self.relay,
                 self.mx.port(),
             )

@@ -38,8 +38,9 @@ impl Relay {
 
     /// Starts one that sends everything by MX, to hosts at `port`.
     pub(super) fn by_mx(plan: &Plan, dns: SocketAddr, port: u16) -> Result<Self> {
-        let end =
-            format!("[deliver]\nport = {port}\ntls = \"none\"\n\n[dns]\nservers = [\"{dns}\"]\n");
+        let end = format!(
+            "[deliver]\nport = {port}\nignore = []\ntls = \"none\"\n\n[dns]\nservers = [\"{dns}\"]\n"
+        );
         Self::start_as(plan, &end, |_| Ok(()))
     }
 

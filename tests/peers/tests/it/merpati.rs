@@ -27,7 +27,7 @@ impl Merpati {
     pub(crate) fn relay_with(room: &Room, mx_port: u16, deliver: &str, more: &str) -> Self {
         let config = format!(
             "[[policy]]\nuse = \"trusted\"\nnetworks = [\"127.0.0.0/8\"]\n\n\
-             [deliver]\nport = {mx_port}\nretry_first = \"1s\"\nretry_most = \"1s\"\n\
+             [deliver]\nport = {mx_port}\nignore = []\nretry_first = \"1s\"\nretry_most = \"1s\"\n\
              {deliver}\n[[transport]]\nmatch = \"sender.test\"\n\
              maildir = {{ path = \"{}/relay/mail/{{user}}\" }}\n\n{more}",
             room.path().display(),

@@ -255,6 +255,7 @@ fn smarthosts(servers: &[&Server], login: Login, encrypted: bool) -> Smtp {
         tls_results: None,
         login: Some(login),
         own_names: Vec::new(),
+        barred: Barred::default(),
         source: Vec::new(),
         recipients: 100,
     };

@@ -47,6 +47,16 @@ fn by_mx(port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
 
 /// The same, of a server that has these names.
 fn by_mx_as(own_names: &[&str], port: u16, hosts: &[(u16, &'static str, &str)]) -> Smtp {
+    by_mx_barring(Barred::default(), own_names, port, hosts)
+}
+
+/// The same, with addresses that no mail goes to.
+fn by_mx_barring(
+    barred: Barred,
+    own_names: &[&str],
+    port: u16,
+    hosts: &[(u16, &'static str, &str)],
+) -> Smtp {
     let hosts = hosts.iter().map(|&(preference, host, ip)| (preference, host, ip.parse().unwrap()));
     let config = SmtpConfig {
         name: "mx".to_owned(),
@@ -58,6 +68,7 @@ fn by_mx_as(own_names: &[&str], port: u16, hosts: &[(u16, &'static str, &str)]) 
         sts: None,
         tls_results: None,
         login: None,
+        barred,
         own_names: own_names.iter().map(|name| Domain::parse(name).unwrap()).collect(),
         source: Vec::new(),
         recipients: 100,
@@ -194,4 +205,33 @@ async fn few_of_very_many_hosts_are_tried() {
     let became = deliver(&by_mx(port, &hosts), &["1@mail.test"], 1).await;
     assert_eq!(deferred(&became.outcomes[0]), DeferClass::Connection);
     assert_eq!(became.connections, 16);
+}
+
+/// Anybody may publish an MX record with our address, or that of a service that trusts us.
+#[tokio::test]
+async fn forged_addresses_get_no_mail() {
+    let taker = sink("127.0.0.3", 0, &["250 2.0.0 taken"]).await;
+    let port = taker.address.port();
+    let own = Barred {
+        networks: vec!["127.0.0.4/31".parse().unwrap()],
+        listening: vec![("127.0.0.2".parse::<IpAddr>().unwrap(), port).into()],
+    };
+    for (hosts, expected) in [
+        (vec![(10, "us.test", "127.0.0.2")], "550 5.4.6 mail for mail.test loops back to us"),
+        // Those behind us would send it to us.
+        (
+            vec![(10, "us.test", "127.0.0.2"), (20, "taker.test", "127.0.0.3")],
+            "550 5.4.6 mail for mail.test loops back to us",
+        ),
+        (vec![(10, "taker.test", "127.0.0.3"), (20, "us.test", "127.0.0.2")], "250 2.0.0 taken"),
+        (
+            vec![(10, "trap.test", "127.0.0.4")],
+            "550 5.4.4 no mail host of mail.test has an address",
+        ),
+        (vec![(10, "trap.test", "127.0.0.5"), (20, "taker.test", "127.0.0.3")], "250 2.0.0 taken"),
+    ] {
+        let transport = by_mx_barring(own.clone(), &[], port, &hosts);
+        let became = deliver(&transport, &["1@mail.test"], 1).await;
+        assert_eq!(became.outcomes[0].diagnostic, expected, "{hosts:?}");
+    }
 }

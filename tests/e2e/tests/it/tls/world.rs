@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use merpati_deliver::smtp::{Roots, TlsSettings};
+use merpati_deliver::smtp::{Barred, Roots, TlsSettings};
 use merpati_deliver::{Surroundings, by_mx};
 use merpati_dns::{DnsConfig, HickoryResolver};
 use merpati_plugin::deliver::{AttemptNotes, DeliveryOutcome, DeliveryResult, MessageSource};
@@ -166,6 +166,7 @@ impl World {
         let transport = by_mx(&Surroundings {
             hostname: Domain::parse("relay.test").unwrap(),
             own_names: Vec::new(),
+            barred: Barred::default(),
             mx_port: servers.port,
             tls,
             sts: Some(Arc::new(policies)),

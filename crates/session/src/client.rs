@@ -177,6 +177,7 @@ struct Transaction {
 pub struct Client {
     config: Arc<ClientConfig>,
     offered: Capabilities,
+    server_name: String,
     encrypted: bool,
     parser: ReplyParser,
     input: BytesMut,
@@ -198,6 +199,7 @@ impl Client {
         Self {
             config,
             offered: Capabilities::default(),
+            server_name: String::new(),
             encrypted: encrypted == Channel::Encrypted,
             parser: ReplyParser::new(),
             input: BytesMut::new(),
@@ -277,6 +279,13 @@ impl Client {
     #[must_use]
     pub fn offered(&self) -> &Capabilities {
         &self.offered
+    }
+
+    /// What the server calls itself in its reply to hello (RFC 5321 §4.1.1.1); empty before it, and
+    /// not to be believed.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        &self.server_name
     }
 
     /// Whether the session is over, so that nothing more need be sent.

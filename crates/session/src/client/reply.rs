@@ -51,6 +51,8 @@ impl Client {
 
     fn hello_accepted(&mut self, reply: &Reply) {
         self.offered = Capabilities::from_reply(reply);
+        let words = reply.lines().first().map(|line| line.split(' '));
+        self.server_name = words.and_then(|mut words| words.next()).unwrap_or_default().to_owned();
         let wants = !self.encrypted && self.config.tls != Tls::Never;
         if wants && self.offered.starttls {
             self.command(&Command::StartTls, Expect::StartTls);

@@ -95,7 +95,7 @@ pub struct SmtpConfig {
     pub tls_results: Option<Arc<dyn TlsResults>>,
     /// Who we are to the server; nobody by default.
     pub login: Option<Login>,
-    /// Names by which an MX host is ourselves.
+    /// Names by which an MX host is ourselves: in the record, or in its reply to hello.
     pub own_names: Vec<Domain>,
     /// Addresses that no MX host has.
     pub barred: Barred,

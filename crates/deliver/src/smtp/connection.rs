@@ -17,7 +17,7 @@ use merpati_sasl::client::ExchangeError;
 use merpati_session::client::{
     Channel, Client, ClientAction, ClientConfig, Event, Loss, Mismatch, Outcome, Outgoing,
 };
-use merpati_types::{Rejection, Reply};
+use merpati_types::{Domain, Rejection, Reply};
 use merpati_wire::Capabilities;
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
@@ -45,6 +45,8 @@ pub(crate) struct Dial<'a> {
     /// Whether TLS begins with the first byte.
     pub(crate) implicit: bool,
     pub(crate) user: Option<&'a User>,
+    /// Names by which the server would be ourselves.
+    pub(crate) own_names: &'a [Domain],
 }
 
 /// Why there is no connection.
@@ -62,6 +64,9 @@ pub(crate) enum DialError {
     /// The session ended before mail could be sent.
     #[error("{0}")]
     Lost(#[from] Loss),
+    /// It is we who have answered: whoever named this address would have us talk to ourselves.
+    #[error("mail for {0} loops back to us")]
+    Ourselves(String),
     /// The server does not know us.
     #[error("authentication refused: {0}")]
     Auth(Reply),
@@ -141,6 +146,7 @@ impl Connection {
             match self.client.poll_action() {
                 ClientAction::Write(bytes) => self.write(&bytes).await?,
                 ClientAction::StartTls => {
+                    self.judge_name(dial)?;
                     let Some(security) = dial.security else { return Err(Loss::NoTls.into()) };
                     (self.stream, self.faults) = encrypt(self.stream, dial, security).await?;
                     self.client.handle_tls(now());
@@ -149,6 +155,7 @@ impl Connection {
                     if let Some(login) = login {
                         return login.succeeded().map(|()| self);
                     }
+                    self.judge_name(dial)?;
                     self.judge_hello(dial, &offered)?;
                     let Some(user) = dial.user else { return Ok(self) };
                     login = Some(self.log_in(&offered, user).await?);
@@ -203,6 +210,15 @@ impl Connection {
             Conversation::begin(&offered.auth, user, &credentials, tls, encrypted)?;
         self.client.authenticate(now(), login.name(), initial);
         Ok(login)
+    }
+
+    /// Whether the server is ourselves, by the name it gives.
+    fn judge_name(&self, dial: &Dial<'_>) -> Result<(), DialError> {
+        let name = self.client.server_name();
+        match dial.own_names.iter().any(|own| own.as_ascii().eq_ignore_ascii_case(name)) {
+            true => Err(DialError::Ourselves(dial.host.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// What the server's last hello means.

@@ -169,6 +169,11 @@ impl Inner {
             security,
             implicit: self.config.tls.implicit,
             user: key.user.as_ref(),
+            // Hosts that are configured may be called as we are: roles of one machine.
+            own_names: match self.config.target {
+                Target::Mx | Target::MxOf(_) => &self.config.own_names,
+                Target::Hosts(_) | Target::Unix(_) => &[],
+            },
         }
     }
 

@@ -149,6 +149,10 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
             let outcome = DeliveryOutcome::refused(&rejection, DeferClass::Security);
             return DeliveryOutcome { remote: Some(host.to_owned()), ..outcome };
         }
+        DialError::Ourselves(_) => {
+            let rejection = Rejection::permanent(Status::LOOP, &error.to_string());
+            return DeliveryOutcome::refused(&rejection, DeferClass::Peer);
+        }
         DialError::Io(_) => {
             (transient(Status::NO_ANSWER, DeferClass::Connection), error.to_string())
         }

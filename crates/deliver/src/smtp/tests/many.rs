@@ -193,6 +193,20 @@ async fn a_backup_passes_mail_on_to_better_hosts_alone() {
     assert_eq!(became.connections, 0);
 }
 
+/// Whatever address it is, the name that answers there is ours.
+#[tokio::test]
+async fn an_exchanger_at_our_own_address_is_a_loop() {
+    let ourselves = sink("127.0.0.2", 0, &["250 2.0.0 taken"]).await;
+    let port = ourselves.address.port();
+    let hosts = [(10, "forged.test", "127.0.0.2"), (20, "forged2.test", "127.0.0.2")];
+    let transport = by_mx_as(&["relay.test", "SINK.test"], port, &hosts);
+    let became = deliver(&transport, &["1@mail.test"], 1).await;
+    let diagnostic = &became.outcomes[0].diagnostic;
+    assert!(diagnostic.starts_with("550 5.4.6 mail for forged"), "{diagnostic}");
+    assert!(matches!(became.outcomes[0].result, DeliveryResult::Failed { .. }));
+    assert!(ourselves.heard().iter().all(|line| !line.starts_with("MAIL")));
+}
+
 #[tokio::test]
 async fn few_of_very_many_hosts_are_tried() {
     // Nobody listens there.

@@ -32,3 +32,5 @@ mod start;
 mod suppression;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod tls_report;

@@ -132,8 +132,7 @@ impl Reporter {
 
     /// Sends the reports that are due at `now`.
     pub async fn send_due(&self, now: Timestamp) {
-        let ended = self.results.before(now.as_millis().div_euclid(DAY_MS));
-        let due = ended.into_iter().filter(|(key, entry)| {
+        let due = self.results.before(now.as_millis().div_euclid(DAY_MS), |key, entry| {
             self.due(key) <= now && entry.retry.is_none_or(|retry| retry <= now)
         });
         let attempts = futures_util::stream::iter(due);

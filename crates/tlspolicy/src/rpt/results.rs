@@ -128,11 +128,16 @@ impl Results {
         &self.0.token
     }
 
-    /// The counts of days before this one.
-    pub(super) fn before(&self, day: i64) -> Vec<(Key, Entry)> {
+    /// Those counts of days before this one that are wanted.
+    pub(super) fn before(
+        &self,
+        day: i64,
+        wanted: impl Fn(&Key, &Entry) -> bool,
+    ) -> Vec<(Key, Entry)> {
         let counts = self.counts();
         let ended = counts.entries.iter().take_while(|(key, _)| key.day < day);
-        ended.map(|(key, entry)| (key.clone(), entry.clone())).collect()
+        let wanted = ended.filter(|(key, entry)| wanted(key, entry));
+        wanted.map(|(key, entry)| (key.clone(), entry.clone())).collect()
     }
 
     /// Changes an entry, if it is still there; durable with the next [`Self::write`].

@@ -33,7 +33,7 @@ fn sessions_are_counted_and_the_counts_kept() {
     assert!(until::holds(LIMIT, || delivered(demo.maildir(BOB)).len() == 1));
     demo.end("relay", Signal::TERM).unwrap();
 
-    let disk = OsDisk::open(&demo.dir.join("relay/state/tls-report")).unwrap();
+    let disk = OsDisk::open(demo.dir.join("relay/state/tls-report")).unwrap();
     let (ledger, _) = Ledger::open(Arc::new(disk), Limits::default()).unwrap();
     let counts: Vec<_> = ledger.with_prefix(b"day/").collect();
     let [(key, value)] = &counts[..] else { panic!("{counts:?}") };

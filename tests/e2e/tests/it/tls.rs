@@ -292,3 +292,25 @@ async fn policies_do_not_share_sessions() {
         assert_eq!(fate(&servers, &world, to, header, requires).await, expected, "{to}");
     }
 }
+
+/// Or reports would be about the sending of reports, for ever.
+#[tokio::test]
+async fn sessions_for_reports_are_not_told() {
+    let servers = Servers::start().await;
+    let mut zone = String::new();
+    for (domain, host) in [("sts.test", "a.hosts.test"), ("bogus.test", "b.hosts.test")] {
+        records(&mut zone, domain, host, address(Shown::SelfSigned, true));
+    }
+    zone += "bogus.test FORGED MX\n";
+    let mut policies = Policies::default();
+    policies.0.insert("sts.test".to_owned(), policy(Sts::Enforce, "*.hosts.test"));
+    let world = World::new(&servers, &zone, policies, |_| {}).await;
+    for (domain, fault) in
+        [("sts.test", "sts certificate-not-trusted"), ("bogus.test", "tlsa dnssec-invalid")]
+    {
+        world.send(&format!("reports@{domain}"), "", false).await;
+        assert_eq!(world.results.of(domain), Vec::<String>::new());
+        world.send(&format!("x@{domain}"), "", false).await;
+        assert_eq!(world.results.of(domain), [fault]);
+    }
+}

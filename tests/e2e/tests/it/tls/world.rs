@@ -13,8 +13,8 @@ use merpati_dns::{DnsConfig, HickoryResolver};
 use merpati_plugin::deliver::{AttemptNotes, DeliveryOutcome, DeliveryResult, MessageSource};
 use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{
-    BodyReader, Deliverer, Job, OutboundChain, StsPolicies, Tables, TlsResults, TlsSession,
-    async_trait,
+    BodyReader, Deliverer, Job, OutboundChain, StsPolicies, TLS_REPORT_TAG, Tables, TlsResults,
+    TlsSession, async_trait,
 };
 use merpati_route::mta_sts::{FetchFault, Memory, Policy, PolicyId};
 use merpati_testkit::dns::{DnsServer, Zone, ZoneKey};
@@ -179,12 +179,15 @@ impl World {
         Self { transport: transport.unwrap(), results, _dns: dns, _files: files }
     }
 
-    /// Sends a message to somebody: `waits 4.x.y text`, `bounces 5.x.y text` or `delivered`.
+    /// Sends a message to somebody, a TLS report if that is `reports`: `waits 4.x.y text`, `bounces 5.x.y text` or `delivered`.
     pub(super) async fn send(&self, recipient: &str, header: &str, requiretls: bool) -> String {
         let domain = recipient.rsplit('@').next().unwrap();
         let mut parcel = parcel(1, &[recipient], domain);
         let mut info = (*parcel.info).clone();
         info.message.envelope.requiretls = requiretls;
+        if recipient.starts_with("reports@") {
+            info.message.attributes.tags.insert(TLS_REPORT_TAG.to_owned(), String::new());
+        }
         parcel.info = Arc::new(info);
         let content = Bytes::from(format!("{header}Subject: x\r\n\r\nCoo.\r\n"));
         let job = Job {

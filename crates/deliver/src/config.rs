@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use merpati_plugin::Deliverer;
 use merpati_plugin::options::{
@@ -13,6 +14,7 @@ use merpati_session::client::Protocol;
 use merpati_types::{Domain, Host, Secret};
 
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
+use crate::pipe::{Argument, Argv, Pipe, PipeConfig};
 use crate::smtp::{
     Account, Credentials, Identity, InClear, Login, Mechanism, OAuth, OAuthConfig, Pin, RelayHost,
     Roots, Smtp, SmtpConfig, Target, TlsError, TlsSettings,
@@ -121,6 +123,26 @@ pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> B
         line_ending,
         hostname: around.hostname.as_ascii().to_owned(),
     })))
+}
+
+/// `argv`, `directory`, `time_limit`, `line_ending`.
+pub(crate) fn pipe(name: &str, options: &Options) -> Built {
+    let mut reader = options.reader();
+    let argv = match reader.required::<Vec<Parsed<Argument>>>("argv") {
+        Ok(argv) => Argv::new(argv.into_iter().map(|argument| argument.0).collect())
+            .map_err(|error| reader.reject("argv", error)),
+        Err(invalid) => Err(invalid),
+    };
+    let directory = reader.or("directory", PathBuf::from("/"));
+    let time_limit = reader.ranged(
+        "time_limit",
+        Duration::from_secs(1)..=Duration::from_secs(3_600),
+        Duration::from_secs(300),
+    );
+    let line_ending = reader.or("line_ending", LineEnding::default());
+    reader.finish()?;
+    let name = name.to_owned();
+    Ok(Arc::new(Pipe::new(PipeConfig { name, argv: argv?, directory, time_limit, line_ending })))
 }
 
 pub(crate) fn by_mx(around: &Surroundings) -> Result<Arc<dyn Deliverer>, TlsError> {

@@ -2,11 +2,14 @@
 
 mod config;
 mod header;
+mod line_ending;
 pub mod maildir;
+pub mod pipe;
 mod report;
 pub mod routes;
 pub mod runner;
 pub mod smtp;
+mod trace;
 mod transports;
 
 pub use report::Reporting;

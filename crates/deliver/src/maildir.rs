@@ -3,7 +3,6 @@
 //! The file's name is made of the message's arrival, its queue id and the recipient's place, so
 //! that a delivery repeated after a crash replaces its own file instead of adding a second one.
 
-mod line_ending;
 mod place;
 
 use std::fs::{self, File};
@@ -11,18 +10,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::spool::SpoolError;
 use merpati_plugin::{Deliverer, Job, async_trait};
-use merpati_types::{
-    FieldName, FieldValue, HeaderEdit, HeaderEdits, HeaderSection, Recipient, Severity, Status,
-};
+use merpati_types::{Recipient, Severity, Status};
 
-pub use line_ending::LineEnding;
+pub use crate::line_ending::LineEnding;
 pub use place::{PlaceError, Template};
 
-use line_ending::Converter;
+use crate::line_ending::Converter;
+use crate::trace::trace;
 
 /// How much is handed to a file at once.
 const PIECE: usize = 256 * 1024;
@@ -125,22 +123,6 @@ impl Trouble {
             diagnostic: "local delivery failed".to_owned(),
         }
     }
-}
-
-/// The fields that final delivery adds (RFC 5321 §4.4).
-fn trace(job: &Job, recipient: &Recipient) -> Bytes {
-    let mut edits = HeaderEdits::default();
-    let mut prepend = |name: &str, value: String| {
-        let name = FieldName::new(name).expect("the name is a constant");
-        // An address has no control characters and fits a line by its own limits.
-        if let Ok(value) = FieldValue::new(&value) {
-            edits.push(HeaderEdit::Prepend(name, value));
-        }
-    };
-    prepend("Delivered-To", recipient.address.to_string());
-    prepend("Return-Path", job.parcel.reverse_path().to_string());
-    let empty = HeaderSection::read(&Bytes::new()).expect("nothing exceeds no limit");
-    edits.apply(&empty)
 }
 
 /// Where one message for one recipient goes.

@@ -216,7 +216,7 @@ fn message(recipients: &[&str]) -> NewMessage {
 }
 
 /// A message as transports see it.
-pub(super) fn source(content: &'static [u8]) -> Arc<dyn MessageSource> {
+pub(crate) fn source(content: &'static [u8]) -> Arc<dyn MessageSource> {
     Arc::new(Source(Bytes::from_static(content)))
 }
 

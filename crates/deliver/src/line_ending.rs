@@ -1,11 +1,11 @@
-//! Line ends in stored files.
+//! Line ends in mailboxes, and towards programs.
 
 use bytes::{BufMut, BytesMut};
 
-/// How lines end in a mailbox.
+/// How lines end in a mailbox, or towards a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LineEnding {
-    /// LF, as programs that read Maildirs expect.
+    /// LF, as programs expect.
     #[default]
     Lf,
     /// CRLF, as on the wire.
@@ -14,18 +14,18 @@ pub enum LineEnding {
 
 /// Converts a message piece by piece. Only CRLF changes; a bare CR or LF stays as it is.
 #[derive(Debug)]
-pub(super) struct Converter {
+pub(crate) struct Converter {
     ending: LineEnding,
     /// A piece ended in CR; whether it is part of CRLF shows in the next one.
     held_cr: bool,
 }
 
 impl Converter {
-    pub(super) fn new(ending: LineEnding) -> Self {
+    pub(crate) fn new(ending: LineEnding) -> Self {
         Self { ending, held_cr: false }
     }
 
-    pub(super) fn convert(&mut self, mut bytes: &[u8], out: &mut BytesMut) {
+    pub(crate) fn convert(&mut self, mut bytes: &[u8], out: &mut BytesMut) {
         if self.ending == LineEnding::CrLf {
             out.put_slice(bytes);
             return;
@@ -50,7 +50,7 @@ impl Converter {
         out.put_slice(&bytes[copied..]);
     }
 
-    pub(super) fn finish(&mut self, out: &mut BytesMut) {
+    pub(crate) fn finish(&mut self, out: &mut BytesMut) {
         if std::mem::take(&mut self.held_cr) {
             out.put_u8(b'\r');
         }

@@ -53,11 +53,11 @@ async fn serve(mut stream: DuplexStream, steps: &[Step]) -> usize {
                     line.push(octet[0]);
                 }
             }
-            Waits(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            Waits(seconds) => pass(seconds).await,
             Repeats(text, seconds) => {
                 while stream.write_all(text.as_bytes()).await.is_ok() {
                     said += text.len();
-                    tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    pass(seconds).await;
                 }
                 return said;
             }
@@ -65,6 +65,10 @@ async fn serve(mut stream: DuplexStream, steps: &[Step]) -> usize {
         }
     }
     said
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(seconds)).await;
 }
 
 /// A message to two people: `delivered`, or the code, status and text that stand for it.
@@ -198,7 +202,6 @@ async fn conversations_end() {
         _ => vec![*step],
     };
     let slow: Vec<Step> = TAKES.iter().flat_map(slow).collect();
-    let doubt = "after the message had been sent whole: its reply is unknown";
     let taken = [Says("250 2.0.0 taken\r\n"), Hears("QUIT"), Says("221 bye\r\n")];
     for (name, steps, expected, seconds) in [
         ("good", after(&TAKES, &after(&[Hears(".\r")], &taken)), "delivered", 0),
@@ -236,6 +239,15 @@ async fn conversations_end() {
             "waits 4.4.2: time-out waiting for the reply to MAIL",
             300,
         ),
+    ] {
+        check(name, &steps, expected, seconds).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_end() {
+    let doubt = "after the message had been sent whole: its reply is unknown";
+    for (name, steps, expected, seconds) in [
         (
             "an octet a minute at the end",
             after(&TAKES, &[Hears(".\r"), Says("250 "), Repeats("x", 60)]),

@@ -14,6 +14,7 @@ use merpati_session::client::Protocol;
 use merpati_types::{Domain, Host, Secret};
 
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
+use crate::mbox::{Mbox, MboxConfig};
 use crate::pipe::{Argument, Argv, Pipe, PipeConfig};
 use crate::smtp::{
     Account, Credentials, Identity, InClear, Login, Mechanism, OAuth, OAuthConfig, Pin, RelayHost,
@@ -109,12 +110,7 @@ pub(crate) fn lmtp(name: &str, options: &Options, around: &Surroundings) -> Buil
 /// `path`, `line_ending`.
 pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> Built {
     let mut reader = options.reader();
-    let path = match reader.required::<PathBuf>("path") {
-        Ok(path) => {
-            Template::new(&path.to_string_lossy()).map_err(|error| reader.reject("path", error))
-        }
-        Err(invalid) => Err(invalid),
-    };
+    let path = template(&mut reader);
     let line_ending = reader.or("line_ending", LineEnding::default());
     reader.finish()?;
     Ok(Arc::new(Maildir::new(MaildirConfig {
@@ -123,6 +119,27 @@ pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> B
         line_ending,
         hostname: around.hostname.as_ascii().to_owned(),
     })))
+}
+
+/// `path`: which place belongs to which recipient.
+fn template(reader: &mut Reader<'_>) -> Result<Template, Invalid> {
+    match reader.required::<PathBuf>("path") {
+        Ok(path) => {
+            Template::new(&path.to_string_lossy()).map_err(|error| reader.reject("path", error))
+        }
+        Err(invalid) => Err(invalid),
+    }
+}
+
+/// `path`, `lock_timeout`.
+pub(crate) fn mbox(name: &str, options: &Options) -> Built {
+    let mut reader = options.reader();
+    let path = template(&mut reader);
+    let seconds = Duration::from_secs;
+    let lock_timeout = reader.ranged("lock_timeout", seconds(1)..=seconds(600), seconds(30));
+    reader.finish()?;
+    let name = name.to_owned();
+    Ok(Arc::new(Mbox::new(MboxConfig { name, path: path?, lock_timeout })))
 }
 
 /// `argv`, `directory`, `time_limit`, `line_ending`.

@@ -3,7 +3,9 @@
 mod config;
 mod header;
 mod line_ending;
+mod local;
 pub mod maildir;
+pub mod mbox;
 pub mod pipe;
 mod report;
 pub mod routes;

@@ -11,15 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
-use merpati_plugin::spool::SpoolError;
+use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::{Deliverer, Job, async_trait};
-use merpati_types::{Recipient, Severity, Status};
+use merpati_types::Recipient;
 
 pub use crate::line_ending::LineEnding;
 pub use place::{PlaceError, Template};
 
 use crate::line_ending::Converter;
+use crate::local::{self, Trouble, blocking};
 use crate::trace::trace;
 
 /// How much is handed to a file at once.
@@ -88,40 +88,10 @@ impl Deliverer for Maildir {
                     remote: None,
                     diagnostic: format!("stored as {}", path.display()),
                 },
-                Err(trouble) => trouble.outcome(),
+                Err(trouble) => trouble.outcome(self.name()),
             });
         }
         outcomes
-    }
-}
-
-/// Why a message could not be stored. The mailbox may be mended: all of it is temporary.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("cannot write to the mailbox: {0}")]
-    Mailbox(#[from] io::Error),
-    #[error("cannot read the message: {0}")]
-    Spool(#[from] SpoolError),
-}
-
-impl Trouble {
-    fn outcome(&self) -> DeliveryOutcome {
-        let status = match self {
-            Self::Mailbox(error) if error.kind() == io::ErrorKind::QuotaExceeded => {
-                Status::MAILBOX_FULL
-            }
-            Self::Mailbox(error) if error.kind() == io::ErrorKind::StorageFull => Status::FULL,
-            Self::Mailbox(_) | Self::Spool(_) => Status::SYSTEM,
-        };
-        tracing::warn!(error = %self, "maildir delivery failed");
-        DeliveryOutcome {
-            result: DeliveryResult::Deferred {
-                status: status.with(Severity::Transient),
-                class: DeferClass::Local,
-            },
-            remote: None,
-            diagnostic: "local delivery failed".to_owned(),
-        }
     }
 }
 
@@ -162,7 +132,7 @@ impl Slot {
         let new = self.directory.join("new");
         let visible = new.join(&self.file);
         fs::rename(self.directory.join("tmp").join(&self.file), &visible)?;
-        sync_directory(&new)?;
+        local::sync_directory(&new)?;
         Ok(visible)
     }
 
@@ -179,23 +149,7 @@ fn create_mailbox(directory: &Path) -> io::Result<()> {
     for part in ["tmp", "new", "cur"] {
         builder.create(directory.join(part))?;
     }
-    // The new entries must survive a power cut as well as the message: sync every directory
-    // that may have gained one.
-    sync_directory(directory)?;
-    let mut ancestor = directory.parent();
-    for _ in 0..3 {
-        let Some(existing) = ancestor else { break };
-        if existing.as_os_str().is_empty() {
-            break;
-        }
-        sync_directory(existing)?;
-        ancestor = existing.parent();
-    }
-    Ok(())
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    local::sync_with_ancestors(directory)
 }
 
 /// Gathers pieces; a message of one piece is created, written and published in one step off the
@@ -246,10 +200,4 @@ impl Writer {
         .await?;
         Ok(path)
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

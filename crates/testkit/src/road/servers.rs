@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,7 @@ impl Servers {
         self.0.iter().find(|server| server.role == role).map_or(0, |server| server.pid)
     }
 
-    /// Waits until every port answers.
+    /// Waits until every port and admin socket answers.
     ///
     /// # Errors
     /// A server does not come up; its log was shown.
@@ -71,7 +72,9 @@ impl Servers {
         ];
         let began = Instant::now();
         for (role, port) in ports {
-            while TcpStream::connect(port).is_err() {
+            let admin = layout.admin(role);
+            // Ports are bound before anybody serves them.
+            while TcpStream::connect(port).is_err() || UnixStream::connect(&admin).is_err() {
                 if began.elapsed() > READY_LIMIT || !self.runs(role) {
                     self.show_logs(layout);
                     self.stop();

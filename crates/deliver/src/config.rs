@@ -16,6 +16,7 @@ use merpati_types::{Domain, Host, Secret};
 use crate::maildir::{LineEnding, Maildir, MaildirConfig, Template};
 use crate::mbox::{Mbox, MboxConfig};
 use crate::pipe::{Argument, Argv, Pipe, PipeConfig};
+use crate::post::{Form, Post, PostConfig};
 use crate::smtp::{
     Account, Credentials, Identity, InClear, Login, Mechanism, OAuth, OAuthConfig, Pin, RelayHost,
     Roots, Smtp, SmtpConfig, Target, TlsError, TlsSettings,
@@ -119,6 +120,35 @@ pub(crate) fn maildir(name: &str, options: &Options, around: &Surroundings) -> B
         line_ending,
         hostname: around.hostname.as_ascii().to_owned(),
     })))
+}
+
+impl FromOption for Form {
+    fn from_option(found: &Found<'_>) -> Result<Self, Invalid> {
+        found.choice(&[("raw", Self::Raw), ("json", Self::Json)])
+    }
+}
+
+/// `url`, `form`, `token`, `time_limit`, `ca`, `plain`.
+pub(crate) fn http(name: &str, options: &Options, around: &Surroundings) -> Built {
+    let mut reader = options.reader();
+    let url = reader.required::<String>("url");
+    let form = reader.or("form", Form::default());
+    let token = reader.optional::<Secret<String>>("token");
+    let seconds = Duration::from_secs;
+    let time_limit = reader.ranged("time_limit", seconds(1)..=seconds(3_600), seconds(300));
+    let roots =
+        reader.optional("ca").map_or(merpati_http::Roots::BuiltIn, merpati_http::Roots::File);
+    let plain = reader.or("plain", false);
+    let url = url.and_then(|url| {
+        let known = url.starts_with("https://") || plain && url.starts_with("http://");
+        known.then_some(url).ok_or_else(|| reader.reject("url", "it does not begin with https://"))
+    });
+    reader.finish()?;
+    let client = merpati_http::Client::new(Arc::clone(&around.resolver), &roots)
+        .map_err(|error| options.reject(error))?;
+    let name = name.to_owned();
+    let config = PostConfig { name, url: url?, form, token, time_limit, plain };
+    Ok(Arc::new(Post::new(config, client)))
 }
 
 /// `path`: which place belongs to which recipient.

@@ -7,6 +7,7 @@ mod local;
 pub mod maildir;
 pub mod mbox;
 pub mod pipe;
+pub mod post;
 mod report;
 pub mod routes;
 pub mod runner;

@@ -123,6 +123,7 @@ pub fn stock(
         "smtp" => config::smtp(name, options, around),
         "lmtp" => config::lmtp(name, options, around),
         "maildir" => config::maildir(name, options, around),
+        "http" => config::http(name, options, around),
         "mbox" => config::mbox(name, options),
         "pipe" => config::pipe(name, options),
         "discard" => options.reader().finish().map(|()| Arc::new(Discard) as Arc<dyn Deliverer>),

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Body as _, Frame, Incoming};
 
 use crate::error::HttpError;
-use crate::request::Body;
+use crate::request::{Body, Limits};
 
 pub(crate) type Outgoing = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
@@ -34,17 +34,23 @@ pub(crate) fn outgoing(body: Body) -> (u64, Outgoing) {
     }
 }
 
-/// Reads a body to its end.
-pub(crate) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, HttpError> {
-    if body.size_hint().lower() > limit as u64 {
+/// Reads a body to its end, or as much of it as may be.
+pub(crate) async fn collect(mut body: Incoming, limits: &Limits) -> Result<Bytes, HttpError> {
+    let limit = limits.body;
+    if !limits.cut && body.size_hint().lower() > limit as u64 {
         return Err(HttpError::TooLarge { limit });
     }
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| HttpError::Broken(error.to_string()))?;
         let Ok(piece) = frame.into_data() else { continue };
-        if whole.len() + piece.len() > limit {
-            return Err(HttpError::TooLarge { limit });
+        let room = limit - whole.len();
+        if piece.len() > room {
+            if !limits.cut {
+                return Err(HttpError::TooLarge { limit });
+            }
+            whole.extend_from_slice(&piece[..room]);
+            break;
         }
         whole.extend_from_slice(&piece);
     }

@@ -222,7 +222,7 @@ async fn read(answer: http::Response<Incoming>, limits: &Limits) -> Result<Respo
         Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
     };
     let headers = head.headers.iter().filter_map(header).collect();
-    let body = collect(body, limits.body).await?;
+    let body = collect(body, limits).await?;
     Ok(Response { status: head.status.as_u16(), headers, body })
 }
 

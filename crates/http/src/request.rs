@@ -91,13 +91,16 @@ pub struct Limits {
     pub time: Duration,
     /// Octets of the answer's body; 64 KiB by default.
     pub body: usize,
+    /// Whether a longer body is cut off there rather than an error, for answers whose status is
+    /// what matters; by default it is not.
+    pub cut: bool,
     /// Whether `http:` will do; by default it does not.
     pub plain: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(60), body: 64 << 10, plain: false }
+        Self { time: Duration::from_secs(60), body: 64 << 10, cut: false, plain: false }
     }
 }
 

@@ -43,7 +43,8 @@ use crate::tls_reports::TlsReports;
 const DKIM: &str = "dkim";
 
 /// The kinds of transport that need no plugin of one's own.
-const STOCK_TRANSPORTS: [&str; 7] = ["discard", "error", "lmtp", "maildir", "mbox", "pipe", "smtp"];
+const STOCK_TRANSPORTS: [&str; 8] =
+    ["discard", "error", "http", "lmtp", "maildir", "mbox", "pipe", "smtp"];
 
 /// Everything a role's server is made of, short of sockets and spool.
 pub(crate) struct Composed {

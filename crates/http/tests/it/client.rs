@@ -141,6 +141,13 @@ async fn answers_are_read_within_limits() {
     let too_large = Err(HttpError::TooLarge { limit: 64 << 10 });
     assert_eq!(get("/large").await, too_large);
     assert_eq!(get("/endless").await, too_large);
+    // Who only wants to know the status hears it.
+    let cut = Limits { cut: true, body: 10, ..Limits::default() };
+    for path in ["/large", "/endless"] {
+        let request = Request::get(format!("https://good.test:{port}{path}"));
+        let answer = client.send(request, &cut).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"xxxxxxxxxx"[..]), "{path}");
+    }
     for path in ["/short", "/garbage", "/headers"] {
         assert!(matches!(get(path).await, Err(HttpError::Broken(_))), "{path}");
     }

@@ -7,7 +7,8 @@ use merpati_route::mta_sts::{FetchFault, Policy, is_policy, policy_host};
 use merpati_types::Domain;
 
 /// RFC 8461 §3.3 suggests a time-out of one minute, and 64 KiB at most.
-const LIMITS: Limits = Limits { time: Duration::from_secs(60), body: 64 << 10, plain: false };
+const LIMITS: Limits =
+    Limits { time: Duration::from_secs(60), body: 64 << 10, cut: false, plain: false };
 
 /// A domain's policy; or why there is none, and in which words.
 pub(super) async fn policy(

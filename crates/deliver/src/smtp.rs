@@ -4,6 +4,7 @@ mod barred;
 mod connection;
 mod credentials;
 mod dial;
+mod ease;
 mod explain;
 mod login;
 mod oauth;

@@ -8,6 +8,7 @@ use merpati_types::{Recipient, Severity, Status};
 use merpati_wire::{By, Priority};
 
 use super::connection::{Connection, Sent};
+use super::ease::ease;
 use super::outcome::{self, Tally};
 use super::{Inner, time_of_day};
 
@@ -44,6 +45,7 @@ impl Inner {
         let open = tally.open();
         for batch in open.chunks(limit.max(1)) {
             let outgoing = outgoing(job, tally.recipients(batch));
+            let outgoing = ease(outgoing, connection.offered(), job.message.as_ref()).await;
             match connection.send(outgoing, job.message.as_ref(), job.notes.as_ref()).await {
                 Sent::Finished(outcomes) => {
                     for (&place, outcome) in batch.iter().zip(outcomes) {

@@ -11,6 +11,7 @@ pub mod post;
 mod report;
 pub mod routes;
 pub mod runner;
+mod said;
 pub mod smtp;
 mod trace;
 mod transports;

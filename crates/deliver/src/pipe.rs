@@ -25,13 +25,12 @@ use tokio::process::{Child, ChildStdin, Command};
 pub use argv::{Argument, ArgumentError, Argv, ArgvError};
 
 use crate::line_ending::{Converter, LineEnding};
+use crate::said::readable;
 use crate::trace::trace;
 use argv::{Given, Values};
 
 /// How much of what a program says is kept.
 const SAID: usize = 4_096;
-/// How much of it goes into a report.
-const TOLD: usize = 400;
 /// Where programs are looked for by the program itself.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
@@ -218,14 +217,6 @@ async fn hear(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
         said.extend_from_slice(&piece[..count.min(room)]);
     }
     said
-}
-
-/// On one line, without control characters.
-fn readable(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    let words: Vec<_> = text.split(|c: char| c.is_control() || c.is_whitespace()).collect();
-    let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    line.chars().take(TOLD).collect()
 }
 
 fn outcome(result: DeliveryResult, diagnostic: String) -> DeliveryOutcome {

@@ -20,10 +20,10 @@ use merpati_plugin::spool::Parcel;
 use merpati_plugin::{Deliverer, Job, async_trait};
 use merpati_types::{Secret, Severity, Status};
 
+use crate::said::readable;
+
 /// How much of an answer is read.
 const ANSWER: usize = 4_096;
-/// How much of it goes into a report.
-const TOLD: usize = 400;
 
 /// How a message is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,14 +170,6 @@ fn deferred(status: Status, class: DeferClass, text: &str) -> DeliveryOutcome {
     let status = status.with(Severity::Transient);
     let result = DeliveryResult::Deferred { status, class };
     DeliveryOutcome { result, remote: None, diagnostic: text.to_owned() }
-}
-
-/// On one line, without control characters.
-fn readable(said: &[u8]) -> String {
-    let text = String::from_utf8_lossy(said);
-    let words = text.split(|c: char| c.is_control() || c.is_whitespace());
-    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    line.chars().take(TOLD).collect()
 }
 
 #[cfg(test)]

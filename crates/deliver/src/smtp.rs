@@ -345,4 +345,4 @@ fn time_of_day() -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

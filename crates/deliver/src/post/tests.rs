@@ -1,43 +1,20 @@
 //! A server that answers one request after the other, and keeps what came.
 
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use merpati_http::Roots;
+use merpati_plugin::OutboundChain;
 use merpati_plugin::deliver::AttemptNotes;
-use merpati_plugin::resolver::{Lookup, MxRecord};
-use merpati_plugin::{Dnssec, OutboundChain, ResolveError, Resolver};
 use merpati_testkit::spool_contract::parcel;
-use merpati_types::Domain;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::runner::tests::source;
-
-struct NoNames;
-
-#[async_trait]
-impl Resolver for NoNames {
-    async fn mx(&self, _: &Domain) -> Lookup<MxRecord> {
-        Err(ResolveError::NoData(Dnssec::Insecure))
-    }
-
-    async fn addresses(&self, _: &Domain) -> Lookup<IpAddr> {
-        Err(ResolveError::NoData(Dnssec::Insecure))
-    }
-
-    async fn names(&self, _: IpAddr) -> Lookup<Domain> {
-        Err(ResolveError::NoData(Dnssec::Insecure))
-    }
-
-    async fn txt(&self, _: &Domain) -> Lookup<Vec<u8>> {
-        Err(ResolveError::NoData(Dnssec::Insecure))
-    }
-}
+use crate::smtp::tests::NoNames;
 
 /// Counts what was in flight.
 #[derive(Default)]

@@ -34,6 +34,7 @@ impl Trouble {
                 class: DeferClass::Local,
             },
             remote: None,
+            source: None,
             diagnostic: "local delivery failed".to_owned(),
         }
     }

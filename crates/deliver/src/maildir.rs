@@ -86,6 +86,7 @@ impl Deliverer for Maildir {
                 Ok(path) => DeliveryOutcome {
                     result: DeliveryResult::Delivered(Handover::Final),
                     remote: None,
+                    source: None,
                     diagnostic: format!("stored as {}", path.display()),
                 },
                 Err(trouble) => trouble.outcome(self.name()),

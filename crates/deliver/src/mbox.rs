@@ -124,6 +124,7 @@ impl Deliverer for Mbox {
                 Ok(path) => DeliveryOutcome {
                     result: DeliveryResult::Delivered(Handover::Final),
                     remote: None,
+                    source: None,
                     diagnostic: format!("appended to {}", path.display()),
                 },
                 Err(trouble) => trouble.outcome(self.name()),

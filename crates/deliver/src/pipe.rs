@@ -220,7 +220,7 @@ async fn hear(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 }
 
 fn outcome(result: DeliveryResult, diagnostic: String) -> DeliveryOutcome {
-    DeliveryOutcome { result, remote: None, diagnostic }
+    DeliveryOutcome { result, remote: None, source: None, diagnostic }
 }
 
 fn deferred(status: Status, text: &str) -> DeliveryOutcome {

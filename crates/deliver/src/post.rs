@@ -147,7 +147,7 @@ fn heard(response: &Response) -> DeliveryOutcome {
         300..=399 | 401 | 403 | 407 => peer(Status::MISCONFIGURED),
         _ => DeliveryResult::Failed { status: Status::SYSTEM.with(Severity::Permanent) },
     };
-    DeliveryOutcome { result, remote: None, diagnostic }
+    DeliveryOutcome { result, remote: None, source: None, diagnostic }
 }
 
 /// What no answer means.
@@ -169,7 +169,7 @@ fn unheard(error: &HttpError) -> DeliveryOutcome {
 fn deferred(status: Status, class: DeferClass, text: &str) -> DeliveryOutcome {
     let status = status.with(Severity::Transient);
     let result = DeliveryResult::Deferred { status, class };
-    DeliveryOutcome { result, remote: None, diagnostic: text.to_owned() }
+    DeliveryOutcome { result, remote: None, source: None, diagnostic: text.to_owned() }
 }
 
 #[cfg(test)]

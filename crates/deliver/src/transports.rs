@@ -78,6 +78,7 @@ impl Deliverer for Discard {
         let discarded = DeliveryOutcome {
             result: DeliveryResult::Delivered(Handover::PassedOn),
             remote: None,
+            source: None,
             diagnostic: "discarded by configuration".to_owned(),
         };
         vec![discarded; job.parcel.pending.len()]

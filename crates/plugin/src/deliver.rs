@@ -1,5 +1,7 @@
 //! Transports: how a parcel leaves.
 
+mod rests;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,6 +12,8 @@ use crate::explain::Finding;
 use crate::outbound::OutboundChain;
 use crate::spool::{Parcel, SpoolError};
 
+pub use rests::{SourceRest, SourceRests};
+
 /// What became of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryOutcome {
@@ -19,6 +23,9 @@ pub struct DeliveryOutcome {
     pub remote: Option<String>,
     /// The diagnostic in the peer's own words, with its code, for DSNs and logs.
     pub diagnostic: String,
+    /// The source that was used, by its name in configuration; `None` is the system's choice, or
+    /// that nobody was spoken to.
+    pub source: Option<Arc<str>>,
 }
 
 /// The verdict on one recipient.
@@ -149,6 +156,6 @@ impl DeliveryOutcome {
             merpati_types::Severity::Transient => DeliveryResult::Deferred { status, class },
             merpati_types::Severity::Permanent => DeliveryResult::Failed { status },
         };
-        Self { result, remote: None, diagnostic: rejection.to_string() }
+        Self { result, remote: None, diagnostic: rejection.to_string(), source: None }
     }
 }

@@ -266,6 +266,7 @@ mod tests {
         let refused = |text: &str, remote: Option<&str>| DeliveryOutcome {
             result: DeliveryResult::Failed { status: "5.0.0".parse().unwrap() },
             remote: remote.map(str::to_owned),
+            source: None,
             diagnostic: text.to_owned(),
         };
         let server = Some("mx.x.test [192.0.2.1]:25");

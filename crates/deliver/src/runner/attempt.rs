@@ -228,6 +228,7 @@ fn given_up(why: &str) -> DeliveryOutcome {
     DeliveryOutcome {
         result: DeliveryResult::Failed { status: Status::EXPIRED.with(Severity::Permanent) },
         remote: None,
+        source: None,
         diagnostic: why.to_owned(),
     }
 }
@@ -239,6 +240,7 @@ pub(super) fn broken(text: &str) -> DeliveryOutcome {
             class: DeferClass::Local,
         },
         remote: None,
+        source: None,
         diagnostic: text.to_owned(),
     }
 }

@@ -125,6 +125,7 @@ mod tests {
             let outcome = |(_, recipient): (u32, &merpati_types::Recipient)| DeliveryOutcome {
                 result: DeliveryResult::Delivered(Handover::Final),
                 remote: None,
+                source: None,
                 diagnostic: format!("{} {}", self.0, recipient.address.local()),
             };
             job.parcel.recipients().map(outcome).collect()

@@ -219,6 +219,7 @@ mod tests {
             let taken = DeliveryOutcome {
                 result: DeliveryResult::Delivered(Handover::Final),
                 remote: None,
+                source: None,
                 diagnostic: "taken".to_owned(),
             };
             vec![taken; job.parcel.pending.len()]
@@ -292,7 +293,7 @@ mod tests {
                 _ => DeliveryResult::Deferred { status: status.with(Severity::Transient), class },
             };
             let diagnostic = to.address.local().to_string();
-            vec![DeliveryOutcome { result, remote: None, diagnostic }]
+            vec![DeliveryOutcome { result, remote: None, source: None, diagnostic }]
         }
     }
 

@@ -112,7 +112,12 @@ impl Deliverer for Script {
                 std::future::pending().await
             }
         };
-        let outcome = DeliveryOutcome { result, remote: None, diagnostic: diagnostic.to_owned() };
+        let outcome = DeliveryOutcome {
+            result,
+            remote: None,
+            source: None,
+            diagnostic: diagnostic.to_owned(),
+        };
         vec![outcome; job.parcel.pending.len()]
     }
 }

@@ -51,6 +51,7 @@ impl Tally {
         self.outcomes[place] = Some(DeliveryOutcome {
             result,
             remote: Some(peer.to_owned()),
+            source: None,
             diagnostic: reply.to_string(),
         });
     }
@@ -91,6 +92,7 @@ impl Tally {
                 class: DeferClass::Connection,
             },
             remote: None,
+            source: None,
             diagnostic: "no host could be reached".to_owned(),
         });
         self.outcomes.into_iter().map(|known| known.unwrap_or_else(|| last.clone())).collect()
@@ -180,7 +182,7 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
             (transient(Status::SECURITY, DeferClass::Local), error.to_string())
         }
     };
-    DeliveryOutcome { result, remote: Some(host.to_owned()), diagnostic }
+    DeliveryOutcome { result, remote: Some(host.to_owned()), source: None, diagnostic }
 }
 
 /// What a transaction that was cut short means for those of whom nothing is known. `in_doubt` if

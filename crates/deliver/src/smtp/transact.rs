@@ -58,6 +58,7 @@ impl Inner {
                         result: DeliveryResult::Failed { status: status.with(severity) },
                         // Our own finding: no server said it (RFC 3464 §2.3.6).
                         remote: None,
+                        source: None,
                         diagnostic: format!("{mismatch}: {peer}"),
                     };
                     tally.settle(batch, &outcome);
@@ -68,6 +69,7 @@ impl Inner {
                     tally.note(DeliveryOutcome {
                         result: DeliveryResult::Deferred { status, class: DeferClass::Local },
                         remote: None,
+                        source: None,
                         diagnostic: "the message cannot be read now".to_owned(),
                     });
                     tally.stop();

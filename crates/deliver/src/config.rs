@@ -219,6 +219,8 @@ fn build(
     login: Option<Login>,
     around: &Surroundings,
 ) -> Result<Arc<dyn Deliverer>, TlsError> {
+    let own_names = [&around.hostname].into_iter().chain(&around.own_names);
+    let own_names = own_names.chain(around.sources.hellos());
     let config = SmtpConfig {
         name: name.to_owned(),
         protocol,
@@ -230,8 +232,8 @@ fn build(
         tls_results: around.tls_results.clone(),
         login,
         barred: around.barred.clone(),
-        own_names: [&around.hostname].into_iter().chain(&around.own_names).cloned().collect(),
-        source: around.source.clone(),
+        own_names: own_names.cloned().collect(),
+        sources: Arc::clone(&around.sources),
         recipients: around.recipients,
     };
     Ok(Arc::new(Smtp::new(config, Arc::clone(&around.resolver))?))

@@ -5,6 +5,7 @@ mod connection;
 mod credentials;
 mod dial;
 mod ease;
+mod egress;
 mod explain;
 mod login;
 mod oauth;
@@ -13,12 +14,14 @@ mod plan;
 mod pool;
 mod reach;
 mod relay;
+mod socks;
+mod source;
 mod stream;
 mod survey;
 mod tls;
 mod transact;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +44,7 @@ pub use merpati_sasl::Mechanism;
 pub use merpati_sasl::client::{Credentials, CredentialsError, InClear};
 pub use oauth::{OAuth, OAuthConfig, TokenError};
 pub use relay::{RelayHost, RelayHostError};
+pub use source::{Socks5, SocksUser, Source, SourcePool, Sources, Via};
 pub use tls::{Identity, Pin, PinError, Roots, TlsError, TlsSettings};
 
 use barred::Bars;
@@ -50,6 +54,7 @@ use outcome::{Tally, unsettled};
 use plan::Rounds;
 use pool::{Key, Pool};
 use reach::Memory;
+use source::{Choice, NoSource};
 use stream::Endpoint;
 use tls::Tls;
 use transact::Round;
@@ -100,8 +105,8 @@ pub struct SmtpConfig {
     pub own_names: Vec<Domain>,
     /// Addresses that no MX host has.
     pub barred: Barred,
-    /// Addresses to connect from, at most one of each family; none leaves it to the system.
-    pub source: Vec<IpAddr>,
+    /// Where mail is sent from.
+    pub sources: Arc<Sources>,
     /// The most recipients of one transaction, unless the server names fewer (RFC 9422). RFC
     /// 5321 §4.5.3.1.8 promises 100.
     pub recipients: usize,
@@ -117,7 +122,8 @@ struct Inner {
     bars: Bars,
     resolver: Arc<dyn Resolver>,
     tls: Tls,
-    sessions: Sessions,
+    /// By the name that we give in hello.
+    sessions: BTreeMap<String, Sessions>,
     pool: Pool,
     memory: Memory,
     refusals: Refusals,
@@ -140,16 +146,11 @@ impl Smtp {
     /// # Errors
     /// [`TlsError`], when a file of roots or of our identity cannot be used.
     pub fn new(config: SmtpConfig, resolver: Arc<dyn Resolver>) -> Result<Self, TlsError> {
-        let session = |tls| {
-            let hello = config.hello.clone();
-            let protocol = config.protocol;
-            Arc::new(ClientConfig { protocol, hello, tls, ..ClientConfig::default() })
-        };
-        let sessions = Sessions {
-            never: session(Wanted::Never),
-            if_offered: session(Wanted::IfOffered),
-            required: session(Wanted::Required),
-        };
+        let hellos = config.sources.hellos().map(|hello| hello.as_ascii().to_owned());
+        let sessions = hellos
+            .chain([config.hello.clone()])
+            .map(|hello| (hello.clone(), Sessions::new(config.protocol, &hello)))
+            .collect();
         Ok(Self(Arc::new(Inner {
             own: OwnNames::new(config.own_names.iter().cloned()),
             bars: Bars::new(config.barred.clone()),
@@ -164,6 +165,20 @@ impl Smtp {
             sweeping: AtomicBool::new(false),
             config,
         })))
+    }
+}
+
+impl Sessions {
+    fn new(protocol: Protocol, hello: &str) -> Self {
+        let session = |tls| {
+            let hello = hello.to_owned();
+            Arc::new(ClientConfig { protocol, hello, tls, ..ClientConfig::default() })
+        };
+        Self {
+            never: session(Wanted::Never),
+            if_offered: session(Wanted::IfOffered),
+            required: session(Wanted::Required),
+        }
     }
 }
 
@@ -188,13 +203,27 @@ impl Deliverer for Smtp {
             Ok(user) => user,
             Err(unknown) => {
                 tally.settle_all(&unknown);
-                return tally.finish();
+                return tally.finish(None);
             }
         };
+        let mut sent_from = None;
         match inner.rounds(&job).await {
             Ok(mut rounds) => {
                 rounds.send_as(user.as_ref());
-                inner.attempt(rounds, &job, &mut tally).await;
+                match inner.source(&job.parcel, &rounds.addresses()).await {
+                    Ok(source) => {
+                        rounds.send_from(&source);
+                        inner.attempt(rounds, &job, &mut tally).await;
+                        sent_from.clone_from(&source.name);
+                    }
+                    Err(error) => {
+                        match error.is_mistake() {
+                            true => tracing::error!(id = %job.parcel.id, %error, "no source"),
+                            false => tracing::info!(id = %job.parcel.id, %error, "no source"),
+                        }
+                        tally.settle_all(&error.to_outcome());
+                    }
+                }
             }
             Err(unroutable) => {
                 if unroutable.bogus {
@@ -207,7 +236,7 @@ impl Deliverer for Smtp {
                 tally.settle_all(&outcome);
             }
         }
-        tally.finish()
+        tally.finish(sent_from.as_ref())
     }
 }
 
@@ -219,6 +248,31 @@ impl Inner {
             tracing::error!(id = %parcel.id, %error, "no account to send as");
             error.to_outcome()
         })
+    }
+
+    /// What a parcel's mail is sent from. What is handed over by LMTP stays in the operator's own
+    /// network, where pools have no meaning.
+    async fn source(&self, parcel: &Parcel, addresses: &[IpAddr]) -> Result<Arc<Source>, NoSource> {
+        let sources = &self.config.sources;
+        let pool = parcel.info.message.attributes.source_pool.as_deref();
+        if self.config.protocol == Protocol::Lmtp || sources.pool(pool)?.is_none() {
+            return Ok(sources.unnamed_source());
+        }
+        let site = self.resting_site(parcel).await;
+        let seed = parcel.id.message.as_u64();
+        let choice = Choice { pool, site: &site, addresses, seed };
+        sources.choose(&choice, time_of_day())
+    }
+
+    /// The name under which sources rest at a parcel's site: that of its limits.
+    async fn resting_site(&self, parcel: &Parcel) -> String {
+        format!("{}:{}", self.config.name, self.site(parcel).await)
+    }
+
+    /// The conversations of a source.
+    fn sessions(&self, source: &Source) -> &Sessions {
+        let hello = source.hello.as_ref().map_or(self.config.hello.as_str(), Domain::as_ascii);
+        self.sessions.get(hello).expect("there is one for every source's name")
     }
 
     /// Tries one round after the other, until nothing is left to try.

@@ -1,7 +1,6 @@
 //! Which transport takes which mail.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
@@ -14,7 +13,7 @@ use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
 
 use crate::config;
-use crate::smtp::{Barred, TlsError, TlsSettings};
+use crate::smtp::{Barred, Sources, TlsError, TlsSettings};
 
 /// The name of the transport that mail takes when no row says otherwise.
 pub(crate) const DEFAULT: &str = "mx";
@@ -102,8 +101,8 @@ pub struct Surroundings {
     pub sts: Option<Arc<dyn StsPolicies>>,
     /// Who hears how sessions with mail exchangers went.
     pub tls_results: Option<Arc<dyn TlsResults>>,
-    /// Addresses to connect from, at most one of each family; none leaves it to the system.
-    pub source: Vec<IpAddr>,
+    /// Where mail is sent from.
+    pub sources: Arc<Sources>,
     /// The most recipients of one transaction.
     pub recipients: usize,
     /// Tables by name.

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use merpati_auth::FileAuthenticator;
 use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
-use merpati_deliver::smtp::{Barred, Identity, Roots, TlsSettings};
+use merpati_deliver::smtp::{Barred, Identity, Roots, Sources, TlsSettings};
 use merpati_deliver::{
     Destination, Reporting, Routing, Surroundings, TransportTable, Transports, by_mx,
     stock as stock_transport,
@@ -380,7 +380,7 @@ fn surroundings(
         },
         sts: None,
         tls_results: None,
-        source: deliver.source.clone(),
+        sources: Arc::new(Sources::unnamed(deliver.source.clone())),
         recipients: deliver.recipients as usize,
         tables: environment.tables.clone(),
         resolver: Arc::new(resolver),

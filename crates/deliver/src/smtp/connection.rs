@@ -24,6 +24,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 
 use super::credentials::User;
+use super::egress::{ConnectError, SourceError};
 use super::login::Conversation;
 use super::oauth::TokenError;
 use super::stream::{Endpoint, Stream, timed};
@@ -40,6 +41,8 @@ pub(crate) struct Dial<'a> {
     pub(crate) host: &'a str,
     pub(crate) session: Arc<ClientConfig>,
     pub(crate) tls: &'a Tls,
+    /// Where it is made from, if that has a name: sessions are resumed from there alone.
+    pub(crate) source: Option<&'a str>,
     /// What it must have; `None` for a second try that goes in the clear whatever it has.
     pub(crate) security: Option<&'a Security>,
     /// Whether TLS begins with the first byte.
@@ -82,6 +85,18 @@ pub(crate) enum DialError {
     /// An outbound policy does not want it.
     #[error("{0}")]
     Stopped(Rejection),
+    /// We cannot send from where the message is to be sent from.
+    #[error("{0}")]
+    Source(#[from] SourceError),
+}
+
+impl From<ConnectError> for DialError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Host(error) => Self::Io(error),
+            ConnectError::Source(error) => Self::Source(error),
+        }
+    }
 }
 
 /// How a host falls short of what it must have.
@@ -401,7 +416,7 @@ async fn encrypt(
     security: &Security,
 ) -> Result<(Stream, Vec<Fault>), DialError> {
     let name = server_name(dial, security)?;
-    let config = dial.tls.config(&security.need);
+    let config = dial.tls.config(&security.need, dial.source);
     let stream = stream.encrypt(config, name).await.map_err(DialError::Tls)?;
     let Some(connection) = stream.tls() else { return Err(Loss::NoTls.into()) };
     let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);

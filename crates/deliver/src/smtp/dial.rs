@@ -9,18 +9,23 @@ use merpati_plugin::{Job, RemoteHost, SessionPolicy, TLS_REPORT_TAG, TlsResults,
 use merpati_route::mta_sts::Sts;
 use merpati_route::security::{Handshake, Need, Outcome as Judgement, Security, Verdict};
 use merpati_route::tls_rpt::{Fault, PolicyType, ResultType};
-use merpati_types::Host;
+use merpati_types::{Host, Timestamp};
 
 use super::connection::{Connection, Dial, DialError, Insecure};
+use super::egress::{ConnectError, connect};
 use super::outcome::{Tally, unsettled};
 use super::pool::Key;
 use super::reach::{Memory, race};
+use super::source::{ANYWHERE, Via};
 use super::stream::{Endpoint, Stream};
 use super::survey::Survey;
 use super::{Inner, Target, time_of_day, tls};
 
 /// How long a failed handshake is remembered, and mail to that address sent in the clear.
 const BROKEN_TLS_MEMORY: Duration = Duration::from_secs(3_600);
+
+/// How long a source rests whose address is not there, or whose proxy fails, in milliseconds.
+const SOURCE_REST_MS: i64 = 60_000;
 
 /// One attempt, and what is known of where it leads.
 #[derive(Clone, Copy)]
@@ -61,7 +66,25 @@ impl Inner {
         let host = RemoteHost { name: &key.host, address: &address };
         job.outbound.dial(&job.parcel, host).await.map_err(DialError::Stopped)?;
         job.notes.connecting();
-        Ok(Stream::connect(&key.endpoint, &self.config.source).await?)
+        self.connect_from(key).await
+    }
+
+    /// Connects from the source that the key names. One that cannot send to anybody rests.
+    pub(super) async fn connect_from(&self, key: &Key) -> Result<Stream, DialError> {
+        let source = &*key.source.0;
+        let error = match connect(&key.endpoint, source).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        if let (ConnectError::Source(ours), Some(name)) = (&error, &source.name) {
+            tracing::error!(source = %name, error = %ours, "cannot send from this source");
+            if ours.is_of_every_host() {
+                let until = time_of_day().as_millis().saturating_add(SOURCE_REST_MS);
+                let until = Timestamp::from_millis(until);
+                self.config.sources.rests().rest(ANYWHERE, name, until);
+            }
+        }
+        Err(error.into())
     }
 
     /// Asks whether mail may go over a connection.
@@ -97,7 +120,7 @@ impl Inner {
         stream: Stream,
     ) -> Result<Connection, DialError> {
         let security = &*key.policy.0;
-        let source = stream.local_ip();
+        let source = sent_from(key, &stream);
         if security.need == Need::Opportunistic && self.tls_is_broken(&key.endpoint) {
             return Connection::open(self.way(key, None), stream).await;
         }
@@ -106,7 +129,7 @@ impl Inner {
             && insecure.resumed
         {
             // The certificate is of an earlier session, and may have been renewed since.
-            self.tls.forget(&security.need);
+            self.tls.forget(&security.need, key.source.0.name.as_deref());
             let stream = self.again(trip, key).await?;
             opened = Connection::open(self.way(key, Some(security)), stream).await;
         }
@@ -155,17 +178,19 @@ impl Inner {
 
     /// How to open a connection: as securely as `security` says, or in the clear.
     pub(super) fn way<'a>(&'a self, key: &'a Key, security: Option<&'a Security>) -> Dial<'a> {
+        let sessions = self.sessions(&key.source.0);
         let session = match security.map(|security| &security.need) {
-            _ if self.config.tls.implicit => &self.sessions.never,
-            None | Some(Need::Clear) => &self.sessions.never,
-            Some(Need::Opportunistic) => &self.sessions.if_offered,
-            Some(_) => &self.sessions.required,
+            _ if self.config.tls.implicit => &sessions.never,
+            None | Some(Need::Clear) => &sessions.never,
+            Some(Need::Opportunistic) => &sessions.if_offered,
+            Some(_) => &sessions.required,
         };
         Dial {
             endpoint: &key.endpoint,
             host: &key.host,
             session: Arc::clone(session),
             tls: &self.tls,
+            source: key.source.0.name.as_deref(),
             security,
             implicit: self.config.tls.implicit,
             user: key.user.as_ref(),
@@ -178,9 +203,9 @@ impl Inner {
     }
 
     /// Connects a second time.
-    async fn again(&self, trip: Trip<'_>, key: &Key) -> io::Result<Stream> {
+    async fn again(&self, trip: Trip<'_>, key: &Key) -> Result<Stream, DialError> {
         trip.job.notes.connecting();
-        Stream::connect(&key.endpoint, &self.config.source).await
+        self.connect_from(key).await
     }
 
     fn tls_is_broken(&self, endpoint: &Endpoint) -> bool {
@@ -254,6 +279,14 @@ impl Inner {
             hello: None,
             faults: vec![Fault { policy: kind, result: ResultType::DnssecInvalid }],
         });
+    }
+}
+
+/// The address that the host sees, as far as that is known.
+fn sent_from(key: &Key, stream: &Stream) -> Option<IpAddr> {
+    match (&key.source.0.via, &key.endpoint) {
+        (Via::Direct, _) | (_, Endpoint::Unix(_)) => stream.local_ip(),
+        (_, Endpoint::Tcp(to)) => key.source.0.address_for(to.ip()),
     }
 }
 

@@ -11,7 +11,8 @@ use merpati_types::Timestamp;
 
 use super::connection::{Connection, DialError};
 use super::pool::{Key, Policy};
-use super::stream::{Endpoint, Stream};
+use super::source::SentFrom;
+use super::stream::Endpoint;
 use super::survey::{Known, Survey};
 use super::{Inner, Target, time_of_day, tls};
 
@@ -103,6 +104,7 @@ impl Inner {
             host: hop.name(),
             policy: Policy(std::sync::Arc::new(security)),
             user: None,
+            source: SentFrom::default(),
         };
         let found = Finding::new("dial", key.endpoint.to_string());
         match tokio::time::timeout(LOOK, self.connect(&key)).await {
@@ -117,7 +119,7 @@ impl Inner {
     }
 
     async fn connect(&self, key: &Key) -> Result<Connection, DialError> {
-        let stream = Stream::connect(&key.endpoint, &self.config.source).await?;
+        let stream = self.connect_from(key).await?;
         Connection::open(self.way(key, Some(&key.policy.0)), stream).await
     }
 }

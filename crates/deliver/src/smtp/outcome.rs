@@ -1,5 +1,7 @@
 //! From what servers say to what becomes of each recipient.
 
+use std::sync::Arc;
+
 use merpati_plugin::deliver::{DeferClass, DeliveryOutcome, DeliveryResult, Handover};
 use merpati_session::client::{Loss, Mismatch, Outcome, Stage};
 use merpati_types::{EnhancedStatus, Recipient, Rejection, Reply, Severity, Status};
@@ -84,8 +86,8 @@ impl Tally {
         self.stopped = true;
     }
 
-    /// One outcome for each recipient.
-    pub(super) fn finish(self) -> Vec<DeliveryOutcome> {
+    /// One outcome for each recipient; those that hosts have a part in are of this source.
+    pub(super) fn finish(self, source: Option<&Arc<str>>) -> Vec<DeliveryOutcome> {
         let last = self.last.unwrap_or_else(|| DeliveryOutcome {
             result: DeliveryResult::Deferred {
                 status: Status::NETWORK.with(Severity::Transient),
@@ -95,7 +97,12 @@ impl Tally {
             source: None,
             diagnostic: "no host could be reached".to_owned(),
         });
-        self.outcomes.into_iter().map(|known| known.unwrap_or_else(|| last.clone())).collect()
+        let of_source = |mut outcome: DeliveryOutcome| {
+            outcome.source = source.filter(|_| outcome.remote.is_some()).cloned();
+            outcome
+        };
+        let outcomes = self.outcomes.into_iter();
+        outcomes.map(|known| of_source(known.unwrap_or_else(|| last.clone()))).collect()
     }
 }
 
@@ -145,6 +152,11 @@ pub(super) fn unsettled(host: &str, error: &DialError) -> DeliveryOutcome {
         class,
     };
     let (result, diagnostic) = match error {
+        // The host has not been asked.
+        DialError::Source(error) => {
+            let rejection = Rejection::transient(Status::NO_ROUTE, &error.to_string());
+            return DeliveryOutcome::refused(&rejection, DeferClass::Local);
+        }
         DialError::Stopped(why) => return DeliveryOutcome::refused(why, DeferClass::Local),
         DialError::Insecure(insecure) => {
             let rejection = insecure.failure.to_rejection();

@@ -1,5 +1,6 @@
 //! Where a parcel's mail goes: a plan, as rounds of addresses.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use merpati_plugin::Job;
@@ -10,6 +11,7 @@ use merpati_types::{Severity, Status};
 
 use super::credentials::User;
 use super::pool::{Key, Policy};
+use super::source::{SentFrom, Source as Sender};
 use super::stream::Endpoint;
 use super::survey::{Survey, Unroutable};
 use super::{Inner, Target, time_of_day};
@@ -40,6 +42,28 @@ impl Rounds {
             key.user = user.cloned();
         }
     }
+
+    /// The addresses to try.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let address = |key: &Key| match key.endpoint {
+            Endpoint::Tcp(address) => Some(address.ip()),
+            Endpoint::Unix(_) => None,
+        };
+        self.rounds.iter().flatten().filter_map(address).collect()
+    }
+
+    /// Has every host be connected to from there, and those that cannot be not at all.
+    pub(super) fn send_from(&mut self, source: &Arc<Sender>) {
+        for round in &mut self.rounds {
+            round.retain_mut(|key| {
+                key.source = SentFrom(Arc::clone(source));
+                match key.endpoint {
+                    Endpoint::Tcp(address) => source.reaches(address.ip()),
+                    Endpoint::Unix(_) => true,
+                }
+            });
+        }
+    }
 }
 
 impl Inner {
@@ -49,7 +73,7 @@ impl Inner {
             let endpoint = Endpoint::Unix(path.clone());
             let policy = Policy(Arc::new(on_this_machine()));
             let host = "localhost".to_owned();
-            let key = Key { endpoint, host, policy, user: None };
+            let key = Key { endpoint, host, policy, user: None, source: SentFrom::default() };
             let rounds = vec![vec![key]];
             return Ok(Rounds { rounds, skipped: Vec::new(), otherwise: None, survey: None });
         }
@@ -131,6 +155,7 @@ fn key(at: &Address<'_>) -> Key {
         host: at.hop.name(),
         policy: Policy(Arc::new(security)),
         user: None,
+        source: SentFrom::default(),
     }
 }
 

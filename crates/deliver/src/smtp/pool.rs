@@ -9,6 +9,7 @@ use merpati_route::security::Security;
 
 use super::connection::Connection;
 use super::credentials::User;
+use super::source::SentFrom;
 use super::stream::Endpoint;
 
 /// How long a connection may wait. Servers count idle connections against us.
@@ -34,6 +35,8 @@ pub(crate) struct Key {
     pub(crate) policy: Policy,
     /// Who we are to it, if we tell.
     pub(crate) user: Option<User>,
+    /// Where it was made from.
+    pub(crate) source: SentFrom,
 }
 
 /// What a host needs to get a message. Two are the same if a connection that satisfies one

@@ -12,12 +12,10 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How long one address may take to answer. RFC 5321 names no limit; the kernel's is minutes.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// How long a handshake may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,20 +47,6 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    pub(crate) async fn connect(endpoint: &Endpoint, source: &[IpAddr]) -> io::Result<Self> {
-        let connect = async {
-            match endpoint {
-                Endpoint::Tcp(address) => {
-                    let stream = connect_from(*address, source).await?;
-                    stream.set_nodelay(true)?;
-                    Ok(Self::Tcp(stream))
-                }
-                Endpoint::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
-            }
-        };
-        timed(CONNECT_LIMIT, connect).await
-    }
-
     /// The address that we have in it.
     pub(crate) fn local_ip(&self) -> Option<IpAddr> {
         let tcp = match self {
@@ -99,16 +83,7 @@ impl Stream {
     }
 }
 
-/// Connects from the source address of the destination's family, if there is one.
-async fn connect_from(address: SocketAddr, source: &[IpAddr]) -> io::Result<TcpStream> {
-    let Some(from) = source.iter().find(|from| from.is_ipv4() == address.is_ipv4()) else {
-        return TcpStream::connect(address).await;
-    };
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind((*from, 0).into())?;
-    socket.connect(address).await
-}
-
+/// Bounds what may take time.
 pub(crate) async fn timed<O>(
     limit: Duration,
     work: impl Future<Output = io::Result<O>>,

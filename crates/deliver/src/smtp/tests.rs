@@ -4,7 +4,9 @@ mod hostile;
 mod login;
 mod many;
 mod sink;
+mod sources;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -93,10 +95,14 @@ struct Became {
 }
 
 async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became {
+    deliver_parcel(transport, parcel(1, recipients, "mail.test"), pieces).await
+}
+
+async fn deliver_parcel(transport: &Smtp, parcel: Parcel, pieces: usize) -> Became {
     let piece = Bytes::from(b"0123456789012345678901234567890123456789\r\n".repeat(6_000));
     let notes = Arc::new(Notes::default());
     let job = Job {
-        parcel: Arc::new(parcel(1, recipients, "mail.test")),
+        parcel: Arc::new(parcel),
         message: Arc::new(Pieces { piece, count: pieces }),
         notes: Arc::<Notes>::clone(&notes),
         outbound: OutboundChain::default(),
@@ -106,15 +112,23 @@ async fn deliver(transport: &Smtp, recipients: &[&str], pieces: usize) -> Became
     Became { outcomes, dots: count(&notes.dots), connections: count(&notes.connections) }
 }
 
-fn host(sink: &Sink) -> RelayHost {
-    RelayHost { host: Host::Literal(sink.address.ip()), port: Some(sink.address.port()) }
+fn host(address: SocketAddr) -> RelayHost {
+    RelayHost { host: Host::Literal(address.ip()), port: Some(address.port()) }
 }
 
 fn transport(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> Smtp {
-    let config = SmtpConfig {
+    Smtp::new(config(sink, protocol, tls), Arc::new(NoNames)).unwrap()
+}
+
+fn config(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> SmtpConfig {
+    config_to(sink.address, protocol, tls)
+}
+
+fn config_to(address: SocketAddr, protocol: Protocol, tls: Option<Override>) -> SmtpConfig {
+    SmtpConfig {
         name: "smtp".to_owned(),
         protocol,
-        target: Target::Hosts(vec![host(sink)]),
+        target: Target::Hosts(vec![host(address)]),
         port: 25,
         hello: "relay.test".to_owned(),
         tls: TlsSettings { wanted: tls, ..TlsSettings::default() },
@@ -123,10 +137,9 @@ fn transport(sink: &Sink, protocol: Protocol, tls: Option<Override>) -> Smtp {
         login: None,
         own_names: Vec::new(),
         barred: Barred::default(),
-        source: Vec::new(),
+        sources: Arc::default(),
         recipients: 100,
-    };
-    Smtp::new(config, Arc::new(NoNames)).unwrap()
+    }
 }
 
 fn deferred(outcome: &DeliveryOutcome) -> DeferClass {

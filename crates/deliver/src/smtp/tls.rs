@@ -112,7 +112,10 @@ pub struct TlsError {
 pub(super) struct Tls {
     roots: RootCertStore,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    configs: Mutex<Configs>,
+    /// By source. A session that is resumed tells the server that two connections are of one
+    /// client: sources are there to be told apart, and what one of them is known for is not to
+    /// follow the others.
+    configs: Mutex<HashMap<Option<Arc<str>>, Configs>>,
 }
 
 /// Sessions are resumed only under the policy they began under: what was presented then would be
@@ -136,18 +139,18 @@ impl Tls {
             Roots::File(path) => add_file(&mut roots, path)?,
         }
         let identity = settings.identity.as_ref().map(load).transpose()?;
-        let configs = Configs {
-            anyone: config(identity.as_ref(), Resumption::default()),
-            named: config(identity.as_ref(), Resumption::default()),
-            keys: HashMap::new(),
-        };
-        let tls = Self { roots, identity, configs: Mutex::new(configs) };
-        Ok(tls)
+        Ok(Self { roots, identity, configs: Mutex::default() })
     }
 
-    /// The configuration for hosts of this need.
-    pub(super) fn config(&self, need: &Need) -> Arc<ClientConfig> {
-        let mut configs = self.configs();
+    /// The configuration for hosts of this need, and connections from this source.
+    pub(super) fn config(&self, need: &Need, source: Option<&str>) -> Arc<ClientConfig> {
+        let mut all = self.configs();
+        let source: Option<Arc<str>> = source.map(Into::into);
+        let configs = all.entry(source).or_insert_with(|| Configs {
+            anyone: config(self.identity.as_ref(), Resumption::default()),
+            named: config(self.identity.as_ref(), Resumption::default()),
+            keys: HashMap::new(),
+        });
         match need {
             Need::Dane { .. } | Need::Pinned { .. } => {
                 if let Some(config) = configs.keys.get(need) {
@@ -168,8 +171,10 @@ impl Tls {
     }
 
     /// Resumes no session of this need that there was: its certificate may be out of date.
-    pub(super) fn forget(&self, need: &Need) {
-        let mut configs = self.configs();
+    pub(super) fn forget(&self, need: &Need, source: Option<&str>) {
+        let mut all = self.configs();
+        let source: Option<Arc<str>> = source.map(Into::into);
+        let Some(configs) = all.get_mut(&source) else { return };
         match need {
             Need::Dane { .. } | Need::Pinned { .. } => drop(configs.keys.remove(need)),
             Need::WebPki(_) => {
@@ -189,7 +194,7 @@ impl Tls {
         presented::presented(chain, security, &self.roots.roots, UnixTime::now())
     }
 
-    fn configs(&self) -> MutexGuard<'_, Configs> {
+    fn configs(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Configs>> {
         // The map is whole between statements, so a panic elsewhere leaves it usable.
         self.configs.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -73,7 +73,7 @@ fn around() -> Surroundings {
         tls: TlsSettings::default(),
         sts: None,
         tls_results: None,
-        source: Vec::new(),
+        sources: Arc::default(),
         recipients: 100,
         tables,
         resolver: Arc::new(NoNames),

@@ -8,6 +8,7 @@ use merpati_route::security::{Asked, Need, Security, Source};
 use super::super::dial::Trip;
 use super::super::outcome::{Tally, unsettled};
 use super::super::pool::{Key, Policy};
+use super::super::source::SentFrom;
 use super::super::stream::{Endpoint, Stream};
 use super::*;
 
@@ -95,6 +96,7 @@ async fn meet(stream: DuplexStream) -> String {
         host: "mx.test".to_owned(),
         policy: Policy(Arc::new(security)),
         user: None,
+        source: SentFrom::default(),
     };
     let mut tally = Tally::new(job.parcel.recipients().map(|(_, r)| r.clone()).collect());
     let trip = Trip { job: &job, survey: None };
@@ -105,7 +107,7 @@ async fn meet(stream: DuplexStream) -> String {
         }
         Err(error) => tally.note(unsettled("mx.test", &error)),
     }
-    let outcomes = tally.finish();
+    let outcomes = tally.finish(None);
     assert_eq!(outcomes[0].result, outcomes[1].result);
     let DeliveryOutcome { result, diagnostic, .. } = &outcomes[0];
     match result {

@@ -256,7 +256,7 @@ fn smarthosts(servers: &[&Server], login: Login, encrypted: bool) -> Smtp {
         login: Some(login),
         own_names: Vec::new(),
         barred: Barred::default(),
-        source: Vec::new(),
+        sources: Arc::default(),
         recipients: 100,
     };
     Smtp::new(config, Arc::new(NoNames)).unwrap()

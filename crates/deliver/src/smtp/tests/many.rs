@@ -70,7 +70,7 @@ fn by_mx_barring(
         login: None,
         barred,
         own_names: own_names.iter().map(|name| Domain::parse(name).unwrap()).collect(),
-        source: Vec::new(),
+        sources: Arc::default(),
         recipients: 100,
     };
     Smtp::new(config, Arc::new(Zone(hosts.collect()))).unwrap()

@@ -1,6 +1,6 @@
 //! A server on loopback that takes mail by a script.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -35,6 +35,7 @@ impl Default for Script {
 pub(super) struct Sink {
     pub(super) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
+    peers: Arc<Mutex<Vec<IpAddr>>>,
     task: JoinHandle<()>,
 }
 
@@ -48,18 +49,26 @@ impl Sink {
         let address = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&heard);
+        let peers = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&peers);
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
+                seen.lock().unwrap().push(peer.ip());
                 // A client that goes away ends its session, and nothing else.
                 tokio::spawn(serve(stream, script, Arc::clone(&lines)));
             }
         });
-        Self { address, heard, task }
+        Self { address, heard, peers, task }
     }
 
     /// Every command of every session.
     pub(super) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
+    }
+
+    /// Who has connected.
+    pub(super) fn peers(&self) -> Vec<IpAddr> {
+        self.peers.lock().unwrap().clone()
     }
 }
 

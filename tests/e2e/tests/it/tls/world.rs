@@ -171,7 +171,7 @@ impl World {
             tls,
             sts: Some(Arc::new(policies)),
             tls_results: Some(Arc::<Results>::clone(&results)),
-            source: Vec::new(),
+            sources: Arc::default(),
             recipients: 100,
             resolver: Arc::new(resolver),
             tables: Tables::default(),

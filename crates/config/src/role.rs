@@ -6,8 +6,8 @@ use merpati_plugin::options::{Located, Options};
 use merpati_types::Domain;
 
 use crate::sections::{
-    Admin, Deliver, Destination, Dns, Limits, Listen, Log, MtaSts, Plugin, Report, Spool,
-    Suppression, Table, Tls, TlsReport, Transport,
+    Admin, Deliver, Destination, Dns, Limits, Listen, Log, MtaSts, Plugin, Report, Source,
+    SourcePool, Spool, Suppression, Table, Tls, TlsReport, Transport, source,
 };
 
 /// The configuration of a role.
@@ -43,6 +43,10 @@ pub struct RoleConfig {
     pub dns: Dns,
     /// `[deliver]`
     pub deliver: Deliver,
+    /// `[[source]]`: where mail can be sent from.
+    pub sources: Vec<Source>,
+    /// `[[source_pool]]`: sources between which messages are shared.
+    pub source_pools: Vec<SourcePool>,
     /// `[report]`
     pub report: Report,
     /// `[mta_sts]`: policies by which domains ask for TLS.
@@ -75,6 +79,8 @@ impl RoleConfig {
         if listen.is_empty() {
             reader.reject("listen", "there is no [[listen]] section");
         }
+        let (sources, pools) = (reader.tables("source"), reader.tables("source_pool"));
+        let sections = sources.len() + pools.len();
         let read = Self {
             hostname: hostname.unwrap_or_else(|_| stand_in()),
             user: reader.optional("user"),
@@ -89,6 +95,8 @@ impl RoleConfig {
             spool: Spool::read(reader.table("spool"), &state_dir.value),
             dns: Dns::read(reader.table("dns")),
             deliver: Deliver::read(reader.table("deliver")),
+            sources: plugged(sources, Source::read),
+            source_pools: plugged(pools, SourcePool::read),
             report: Report::read(reader.table("report")),
             mta_sts: MtaSts::read(reader.table("mta_sts"), &state_dir.value),
             tls_report: TlsReport::read(reader.table("tls_report"), &state_dir.value),
@@ -100,6 +108,10 @@ impl RoleConfig {
             tls,
         };
         read.report_twins(options);
+        // A name that cannot be read is mistake enough: who means it is not told as well.
+        if read.sources.len() + read.source_pools.len() == sections {
+            source::check(&read.deliver, &read.sources, &read.source_pools, options.errors());
+        }
         let _ = reader.finish();
         read
     }

@@ -19,5 +19,5 @@ mod transports;
 pub use report::Reporting;
 pub use runner::{Routing, Runner, RunnerParts};
 pub use transports::{
-    Destination, Discard, Surroundings, TransportTable, Transports, by_mx, stock,
+    Destination, Discard, Surroundings, TransportTable, Transports, by_mx, sent_from, stock,
 };

@@ -31,6 +31,8 @@ pub struct Rule {
     pub conditions: Vec<Condition>,
     /// What follows; where it is not said, the row that the last table has found says it.
     pub action: Option<Action>,
+    /// The source pool that mail goes out from, wherever it goes; `None` leaves it to others.
+    pub source_pool: Option<Arc<str>>,
 }
 
 /// The rules, and what follows where none holds.
@@ -46,6 +48,7 @@ struct Ordered {
     common: Vec<Condition>,
     own: Vec<Condition>,
     action: Option<Action>,
+    source_pool: Option<Arc<str>>,
 }
 
 /// How a rule's common conditions were answered.
@@ -71,11 +74,12 @@ impl Routes {
     /// made by.
     #[must_use]
     pub fn new(rules: Vec<Rule>, otherwise: TransportTable, relays: Relays) -> Self {
-        let ordered = |rule: Rule| {
-            let mut conditions = rule.conditions;
+        let ordered = |mut rule: Rule| {
+            let mut conditions = std::mem::take(&mut rule.conditions);
             conditions.sort_by_key(Condition::cost);
             let (own, common) = conditions.into_iter().partition(Condition::is_of_recipient);
-            Ordered { name: rule.name, common, own, action: rule.action }
+            let Rule { name, action, source_pool, .. } = rule;
+            Ordered { name, common, own, action, source_pool }
         };
         Self { rules: rules.into_iter().map(ordered).collect(), otherwise, relays }
     }
@@ -116,15 +120,20 @@ impl Routes {
                 value,
                 source,
             })?,
-            // A rule without an effect has a table: its configuration sees to that.
+            // A rule that does not even have a table says where mail is sent from, and no more.
             (None, None) => Action::Usual,
         };
         let why = Arc::clone(&rule.name);
+        let pool = rule.source_pool.clone();
+        let to = |name, why| Route::Transport { name, why, source_pool: pool.clone() };
         Ok(match action {
-            Action::Transport(name) => Route::Transport { name, why },
-            Action::Relay(relay) => Route::Transport { name: relay.to_string().into(), why },
+            Action::Transport(name) => to(name, why),
+            Action::Relay(relay) => to(relay.to_string().into(), why),
             Action::Refuse(rejection) => Route::Refuse(rejection),
-            Action::Usual => self.otherwise.route(parcel).await?,
+            Action::Usual => match self.otherwise.route(parcel).await? {
+                Route::Transport { name, why, .. } => to(name, why),
+                refused => refused,
+            },
         })
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use merpati_plugin::deliver::{DeliveryOutcome, DeliveryResult, Handover};
 use merpati_plugin::options::{Invalid, Options};
-use merpati_plugin::spool::Parcel;
+use merpati_plugin::spool::{MessageInfo, Parcel};
 use merpati_plugin::{
-    Deliverer, Failure, Job, Resolver, Route, Router, StsPolicies, Tables, TlsResults, async_trait,
+    Deliverer, ExplainHow, Failure, Finding, Job, Resolver, Route, Router, StsPolicies, Tables,
+    TlsResults, async_trait,
 };
 use merpati_route::{Pattern, Table};
 use merpati_types::{Domain, Host, Rejection};
@@ -54,12 +55,56 @@ impl Router for TransportTable {
             Some((pattern, Destination::Transport(name))) => Route::Transport {
                 name: Arc::clone(name),
                 why: format!("transport for {pattern}").into(),
+                source_pool: None,
             },
             Some((_, Destination::Error(rejection))) => Route::Refuse(rejection.clone()),
             None => {
-                Route::Transport { name: DEFAULT.into(), why: "no transport configured".into() }
+                let (name, why) = (DEFAULT.into(), "no transport configured".into());
+                Route::Transport { name, why, source_pool: None }
             }
         })
+    }
+}
+
+/// A transport for mail that goes out from this source pool, whatever was chosen when it came.
+#[must_use]
+pub fn sent_from(transport: Arc<dyn Deliverer>, pool: Option<&str>) -> Arc<dyn Deliverer> {
+    match pool {
+        None => transport,
+        Some(pool) => Arc::new(SentFrom { transport, pool: pool.to_owned() }),
+    }
+}
+
+struct SentFrom {
+    transport: Arc<dyn Deliverer>,
+    pool: String,
+}
+
+impl SentFrom {
+    fn chosen(&self, parcel: &Parcel) -> Parcel {
+        let mut info = MessageInfo::clone(&parcel.info);
+        info.message.attributes.source_pool = Some(self.pool.clone());
+        Parcel { info: Arc::new(info), ..parcel.clone() }
+    }
+}
+
+#[async_trait]
+impl Deliverer for SentFrom {
+    fn name(&self) -> &str {
+        self.transport.name()
+    }
+
+    async fn site(&self, parcel: &Parcel) -> Result<Arc<str>, DeliveryOutcome> {
+        self.transport.site(parcel).await
+    }
+
+    async fn explain(&self, parcel: &Parcel, how: ExplainHow) -> Vec<Finding> {
+        self.transport.explain(&self.chosen(parcel), how).await
+    }
+
+    async fn deliver(&self, job: Job) -> Vec<DeliveryOutcome> {
+        let parcel = Arc::new(self.chosen(&job.parcel));
+        self.transport.deliver(Job { parcel, ..job }).await
     }
 }
 

@@ -19,6 +19,9 @@ pub enum Route {
         name: Arc<str>,
         /// Which rule chose it, for `explain`.
         why: Arc<str>,
+        /// The source pool that it goes out from, whatever was chosen when the message came;
+        /// `None` leaves it at that.
+        source_pool: Option<Arc<str>>,
     },
     /// It goes nowhere: the recipients fail with this reason.
     Refuse(Rejection),

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use merpati_auth::FileAuthenticator;
 use merpati_config::sections::{self, AuthRule, ListenTls, OfferRule, Plugin};
 use merpati_config::{ConfigFile, RoleConfig};
-use merpati_deliver::smtp::{Barred, Identity, Roots, Sources, TlsSettings};
+use merpati_deliver::smtp::{Barred, Identity, Roots, TlsSettings};
 use merpati_deliver::{
     Destination, Reporting, Routing, Surroundings, TransportTable, Transports, by_mx,
     stock as stock_transport,
@@ -89,7 +89,7 @@ pub(crate) fn compose(role: &Role, file: &ConfigFile) -> Option<Composed> {
             tls_results: tls_reports
                 .as_ref()
                 .map(|reports| Arc::new(reports.slot.clone()) as Arc<dyn TlsResults>),
-            ..surroundings(&config, &environment, resolver, errors)
+            ..surroundings(role, &config, &environment, resolver, errors)
         };
         routing(role, &config, &environment, reporting, around, errors)
     });
@@ -348,6 +348,7 @@ fn resolver(config: &RoleConfig, errors: &Errors) -> Option<HickoryResolver> {
 }
 
 fn surroundings(
+    role: &Role,
     config: &RoleConfig,
     environment: &Environment,
     resolver: HickoryResolver,
@@ -380,7 +381,7 @@ fn surroundings(
         },
         sts: None,
         tls_results: None,
-        sources: Arc::new(Sources::unnamed(deliver.source.clone())),
+        sources: Arc::new(crate::sources::sources(config).resting(Arc::clone(&role.rests))),
         recipients: deliver.recipients as usize,
         tables: environment.tables.clone(),
         resolver: Arc::new(resolver),

@@ -146,8 +146,8 @@ fn what_is_commented_is_the_default() {
         // Nor is its trust anchor.
         assert_eq!(plain.dns, Dns { trust_anchor: None, ..full.dns });
         // Policies decide by default, and the example's files are but examples.
-        let Deliver { tls, ca, identity, .. } = plain.deliver.clone();
-        assert_eq!(plain.deliver, Deliver { tls, ca, identity, ..full.deliver });
+        let Deliver { tls, ca, identity, source_pool, .. } = plain.deliver.clone();
+        assert_eq!(plain.deliver, Deliver { tls, ca, identity, source_pool, ..full.deliver });
         let auth = example.role.kind.auth();
         let shown = |listen: &Listen| {
             let auth = Some(listen.auth.unwrap_or(auth));

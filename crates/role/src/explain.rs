@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use merpati_deliver::Routing;
 use merpati_deliver::runner::Rules;
+use merpati_deliver::{Routing, sent_from};
 use merpati_ops::api::{ExplainRequest, FindingView};
 use merpati_ops::{Command, CommandError};
 use merpati_plugin::spool::{
@@ -136,12 +136,13 @@ async fn route(routing: &Routing, parcel: &Parcel, how: ExplainHow) -> Finding {
     let branches = routing.router.branches(parcel, &NoHeaders).await;
     // There is one recipient, and thus one branch.
     match branches.map(|branches| branches.into_iter().next().map(|branch| branch.route)) {
-        Ok(Some(Route::Transport { name, why })) => {
+        Ok(Some(Route::Transport { name, why, source_pool })) => {
             let found = Finding::new("transport", &*name).because(&*why);
             let Some(transport) = routing.transport(&name) else {
                 return found.with([Finding::new("outcome", "deferred")
                     .because("there is no transport of this name")]);
             };
+            let transport = sent_from(transport, source_pool.as_deref());
             let site = match transport.site(parcel).await {
                 Ok(site) => Finding::new("site", format!("{name}:{site}")),
                 Err(outcome) => Finding::new("site", "not known").because(outcome.diagnostic),

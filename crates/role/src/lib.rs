@@ -13,6 +13,7 @@ mod role;
 mod routes;
 mod rules;
 mod serve;
+mod sources;
 mod suppression;
 mod tables;
 mod tls_reports;

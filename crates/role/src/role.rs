@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use merpati_plugin::deliver::SourceRests;
 use merpati_plugin::options::{Invalid, Options};
 use merpati_plugin::{Deliverer, Observer, OutboundPolicy, PolicyFactory, Table};
 
@@ -23,6 +24,8 @@ pub struct Role {
     pub(crate) outbound: BTreeMap<String, MakeOutbound>,
     pub(crate) transports: BTreeMap<String, MakeTransport>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    /// Which sources rest where: as long as the process, whatever is read again.
+    pub(crate) rests: Arc<SourceRests>,
 }
 
 impl Role {
@@ -52,6 +55,7 @@ impl Role {
             outbound: BTreeMap::new(),
             transports: BTreeMap::new(),
             observers: Vec::new(),
+            rests: Arc::default(),
         }
     }
 

@@ -233,3 +233,98 @@ f.toml:6:7: policy[0].use: `trustd` is not known here
 ";
     assert_eq!(report, expected);
 }
+
+/// What is wrong with a file that has these sections besides.
+#[track_caller]
+fn check_sources(sections: &str, expected: &[&str]) {
+    check(&format!("{HEAD}{sections}"), expected);
+}
+
+#[test]
+fn sources_are_told_apart_and_lead_somewhere() {
+    let good = r#"
+[deliver]
+source_pool = "both"
+[[source]]
+name = "a"
+addresses = ["192.0.2.1", "2001:db8::1"]
+hello = "a.example.org"
+[[source]]
+name = "b"
+via = { socks5 = "127.0.0.1:1080" }
+[[source_pool]]
+name = "both"
+sources = [{ name = "a", weight = 3 }, { name = "b" }]
+"#;
+    let file = ConfigFile::parse("f.toml", format!("{HEAD}{good}"));
+    let config = RoleConfig::read(file.options());
+    file.verdict().unwrap();
+    let weights: Vec<_> = config.source_pools[0].sources.iter().map(|m| m.weight).collect();
+    assert_eq!(weights, [3, 1]);
+    check_sources(
+        r#"
+[deliver]
+source = ["192.0.2.1"]
+source_pool = "nonsuch"
+[[source]]
+name = "a b"
+[[source]]
+name = "one"
+addresses = ["192.0.2.1", "192.0.2.2"]
+[[source]]
+name = "one"
+via = { haproxy = "127.0.0.1:25" }
+[[source]]
+name = "two"
+via = { socks5 = "proxy.test" }
+[[source]]
+name = "three"
+via = { socks5 = "127.0.0.1:1080", haproxy = "127.0.0.1:25" }
+[[source]]
+name = "four"
+via = { socks5 = "127.0.0.1:1080", user = "us" }
+[[source_pool]]
+name = "five"
+sources = [{ name = "six", weight = 0 }, { name = "six", weight = 0 }]
+[[source_pool]]
+name = "seven"
+sources = [{ name = "eight", weight = 1001 }]
+"#,
+        &[
+            "8:15: deliver.source_pool: either `source` or `source_pool`",
+            "10:8: source[0].name: 1 to 64 letters, digits, `-`, `_` and `.` are expected",
+            "13:13: source[1].addresses: more than one address of a family",
+            "16:7: source[2].via: the proxy is told where to connect from: `addresses` are missing",
+            "19:18: source[3].via.socks5: `proxy.test` is no address with a port \
+             (write \"192.0.2.1:25\" or \"[2001:db8::1]:25\")",
+            "22:7: source[4].via: either `socks5` or `haproxy` is expected",
+            "25:43: source[5].via.user: `password` is missing",
+            "28:11: source_pool[0].sources: nobody is in it whose `weight` is not 0",
+            "28:51: source_pool[0].sources[1].name: `six` is in it already",
+            "31:39: source_pool[1].sources[0].weight: 1001 is not between 0 and 1000",
+        ],
+    );
+    check_sources(
+        r#"
+[deliver]
+source_pool = "lettres"
+[[source]]
+name = "one"
+[[source]]
+name = "one"
+[[source_pool]]
+name = "letters"
+sources = [{ name = "two" }, { name = "one" }]
+[[source_pool]]
+name = "one"
+sources = [{ name = "letters" }]
+"#,
+        &[
+            "7:15: deliver.source_pool: `lettres` is not known here (did you mean `letters`?)",
+            "11:8: source[1].name: there is a source or pool named `one` already",
+            "14:21: source_pool[0].sources[0].name: `two` is not known here (known: `one`)",
+            "16:8: source_pool[1].name: there is a source or pool named `one` already",
+            "17:21: source_pool[1].sources[0].name: `letters` is not known here (known: `one`)",
+        ],
+    );
+}

@@ -9,6 +9,7 @@ use merpati_plugin::options::{Found, FromOption, Invalid, Located, Options, Pars
 use merpati_types::Domain;
 
 use super::Certificate;
+use super::source::one_of_each_family;
 
 /// What hosts must have before they get mail, whatever they and the DNS say of themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,9 @@ pub struct Deliver {
     /// `source`: addresses to connect from, at most one of each family; default the system's
     /// choice.
     pub source: Vec<IpAddr>,
+    /// `source_pool`: the pool, or the source, that mail is sent from for which nobody has chosen
+    /// another; default none, and `source` holds.
+    pub source_pool: Option<Located<String>>,
     /// `ignore`: networks whose addresses no mail exchanger has; default those of no other host:
     /// this machine's own, link-local, multicast and unspecified ones (RFC 6890).
     pub ignore: Vec<IpNet>,
@@ -121,6 +125,7 @@ impl Default for Deliver {
             port: 25,
             own_names: Vec::new(),
             source: Vec::new(),
+            source_pool: None,
             ignore: nowhere(),
             tls: None,
             ca: None,
@@ -225,6 +230,7 @@ impl Deliver {
             ignore: ignore.unwrap_or(default.ignore),
             own_names: reader.or("own_names", Vec::new()),
             source: reader.or("source", default.source),
+            source_pool: reader.optional("source_pool"),
             tls,
             ca: reader.optional("ca"),
             identity: identity(&mut reader),
@@ -249,10 +255,9 @@ impl Deliver {
             expire: reader.ranged("expire", SECOND..=2 * MONTH, default.expire),
             warn: reader.ranged("warn", SECOND..=2 * MONTH, default.warn),
         };
-        for family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
-            if read.source.iter().filter(|address| family(address)).count() > 1 {
-                reader.reject("source", "more than one address of a family");
-            }
+        one_of_each_family(&mut reader, "source", &read.source);
+        if read.source_pool.is_some() && !read.source.is_empty() {
+            reader.reject("source_pool", "either `source` or `source_pool`");
         }
         let _ = reader.finish();
         read

@@ -44,16 +44,41 @@ fn rule(
     };
     let conditions = conditions(&mut reader, around);
     let action = action(&mut reader, number, around, transports);
+    let source_pool = source_pool(&mut reader, around);
     reader.finish()?;
-    let (conditions, action) = (conditions?, action?);
+    let (conditions, action, source_pool) = (conditions?, action?, source_pool?);
     if action.is_none() {
-        has_effect(options, &conditions)?;
+        has_effect(options, &conditions, source_pool.is_some())?;
     }
-    Ok(Rule { name: name.into(), conditions, action })
+    Ok(Rule { name: name.into(), conditions, action, source_pool })
 }
 
-/// A rule that does not say what follows has one table that does.
-fn has_effect(options: &Options, conditions: &[Condition]) -> Result<(), Invalid> {
+fn source_pool(
+    reader: &mut Reader<'_>,
+    around: &Surroundings,
+) -> Result<Option<Arc<str>>, Invalid> {
+    let Some(name) = reader.optional::<Located<String>>("source_pool") else { return Ok(None) };
+    match around.sources.has_pool(&name.value) {
+        true => Ok(Some(name.value.into())),
+        false => {
+            let known: Vec<_> = around.sources.pools().collect();
+            let known = match known.is_empty() {
+                true => "there are none".to_owned(),
+                false => format!("`{}`", known.join("`, `")),
+            };
+            let message = format_args!("there is no source pool `{}`: {known}", name.value);
+            Err(reader.reject("source_pool", message))
+        }
+    }
+}
+
+/// A rule that does not say what follows has one table that does, or says at least where mail is
+/// sent from.
+fn has_effect(
+    options: &Options,
+    conditions: &[Condition],
+    has_source: bool,
+) -> Result<(), Invalid> {
     let has_table = |condition: &&Condition| match condition {
         Condition::Is(_, matches) | Condition::Header { matches, .. } => {
             matches!(matches, Match::Table(_))
@@ -62,6 +87,7 @@ fn has_effect(options: &Options, conditions: &[Condition]) -> Result<(), Invalid
     };
     match conditions.iter().filter(has_table).count() {
         1 => Ok(()),
+        0 if has_source => Ok(()),
         0 => Err(options.reject(
             "what follows? `transport`, `hosts`, `discard`, `error`, or a table that says so",
         )),

@@ -14,6 +14,7 @@ use merpati_types::{HeaderSection, Rejection, Status};
 use super::branches::{Branches, Part, Way};
 use super::{Due, How, Routing, RunnerParts};
 use crate::header::header_section;
+use crate::transports::sent_from;
 
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -80,8 +81,8 @@ async fn apart(routing: &Routing, parcel: &Parcel, branches: Vec<Branch>) -> (Ho
 
 fn way(routing: &Routing, parcel: &Parcel, route: Route) -> Way {
     match route {
-        Route::Transport { name, .. } => match routing.transport(&name) {
-            Some(transport) => Way::Deliver(transport),
+        Route::Transport { name, source_pool, .. } => match routing.transport(&name) {
+            Some(transport) => Way::Deliver(sent_from(transport, source_pool.as_deref())),
             None => {
                 tracing::error!(id = %parcel.id, transport = %name, "no such transport");
                 let text = "mail system is configured wrongly";

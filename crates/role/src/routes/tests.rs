@@ -6,8 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use merpati_config::ConfigFile;
 use merpati_deliver::routes::{Routes, routes};
-use merpati_deliver::smtp::Barred;
-use merpati_deliver::smtp::TlsSettings;
+use merpati_deliver::smtp::{Barred, SourcePool, Sources, TlsSettings};
 use merpati_deliver::{Destination, Discard, Surroundings, TransportTable, Transports};
 use merpati_plugin::resolver::{Lookup, MxRecord};
 use merpati_plugin::spool::Parcel;
@@ -65,6 +64,8 @@ fn around() -> Surroundings {
     ];
     let mut tables = Tables::default();
     tables.insert("routes".to_owned(), Arc::new(Rows(rows.into())));
+    let pool = SourcePool { name: "bulk".into(), members: Vec::new() };
+    let sources = Sources::default().with_pool(pool);
     Surroundings {
         hostname: Domain::parse("relay.test").unwrap(),
         own_names: Vec::new(),
@@ -73,7 +74,7 @@ fn around() -> Surroundings {
         tls: TlsSettings::default(),
         sts: None,
         tls_results: None,
-        sources: Arc::default(),
+        sources: Arc::new(sources),
         recipients: 100,
         tables,
         resolver: Arc::new(NoNames),
@@ -123,7 +124,8 @@ async fn route(
     };
     let shown = |Branch { places, route }: Branch| {
         let route = match route {
-            Route::Transport { name, .. } => name.to_string(),
+            Route::Transport { name, source_pool: None, .. } => name.to_string(),
+            Route::Transport { name, source_pool: Some(pool), .. } => format!("{name} from {pool}"),
             Route::Refuse(rejection) => rejection.to_string(),
             _ => "other".to_owned(),
         };
@@ -158,6 +160,14 @@ async fn rules_are_asked_in_order() {
     .await;
     check(&["hosts = [\"a.test\", \"b.test:587\"]"], &["bob@x.test"], "[0] route-1").await;
     check(&[x, "hosts = \"a.test\""], &["bob@z.test"], "[0] route-2").await;
+    // Where it is sent from may be all that a rule says.
+    let bulk = "source_pool = \"bulk\"";
+    check(&[bulk], &["bob@x.test"], "[0] mx from bulk").await;
+    check(&[bulk], &["bob@row.test"], "[0] row from bulk").await;
+    let both = format!("{partner}; {bulk}");
+    check(&[&both], &["bob@row.test"], "[0] partner from bulk").await;
+    let part = format!("recipient = \"b*\"; {bulk}");
+    check(&[&part], &["bob@x.test", "al@x.test", "bo@x.test"], "[0, 2] mx from bulk, [1] mx").await;
     // All conditions must hold.
     check(
         &["domain = \"x.test\"; sender = \"*@other.test\"; discard = true"],
@@ -202,6 +212,10 @@ async fn tables_say_what_follows() {
     )
     .await;
     check(recipient, &["bob@a.x.test"], "[0] 550 5.1.2 nobody is below").await;
+    let bulk = format!("{recipient}; source_pool = \"bulk\"");
+    check(&bulk, &["al@x.test"], "[0] smtp:[relay.test]:587 from bulk").await;
+    check(&bulk, &["bob@y.test"], "[0] mx from bulk").await;
+    check(&bulk, &["bob@other.test"], "[0] mx").await;
     check(recipient, &["bob@y.test"], "[0] mx").await;
     check(recipient, &["bob@other.test"], "[0] mx").await;
     let wrong = "error: [[route]] 1: `uucp:z` is no route: transport:NAME, smtp:[HOST]:PORT, smtp:DOMAIN, \
@@ -283,6 +297,10 @@ fn mistakes_are_told_where_they_stand() {
     check(
         "transport = \"none\"",
         &["2:13: route[0].transport: there is no transport `none`: `discard`, `mx`, `partner`"],
+    );
+    check(
+        "source_pool = \"none\"",
+        &["2:15: route[0].source_pool: there is no source pool `none`: `bulk`"],
     );
     check(
         "transport = \"mx\"; discard = true",

@@ -293,6 +293,9 @@ impl Inner {
             rounds.sort_by_cached_key(|round| round.iter().all(|key| self.is_bad(key)));
         }
         for round in rounds {
+            if round.first().is_some_and(|key| self.cannot_send(&key.source.0)) {
+                break;
+            }
             self.round(round, trip, tally, &mut sessions).await;
         }
         self.see_to_the_pool();

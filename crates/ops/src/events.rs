@@ -47,6 +47,7 @@ impl Observer for EventLog {
                     to = to.map(|to| to.address.to_string()),
                     transport,
                     remote = outcome.remote,
+                    source = outcome.source.as_deref(),
                     attempt = parcel.attempts + 1,
                     status = status(&outcome.result),
                     reply = outcome.diagnostic,

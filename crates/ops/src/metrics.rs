@@ -1,6 +1,6 @@
 //! Counts of what happens, for Prometheus.
 //!
-//! Labels are bounded: names of listeners, plugins and transports come from the configuration,
+//! Labels are bounded: names of listeners, plugins, transports and sources come from the configuration,
 //! reply codes from the few there are. Addresses are never labels.
 //!
 //! | metric | labels |
@@ -13,6 +13,7 @@
 //! | `merpati_messages_accepted_total`, `merpati_message_octets`, `merpati_accept_seconds` | `listener` |
 //! | `merpati_messages_discarded_total` | `listener` |
 //! | `merpati_deliveries_total` | `transport`, `result` |
+//! | `merpati_source_deliveries_total` | `source`, `result` |
 //! | `merpati_reports_total` | `action` |
 //! | `merpati_reports_heard_total` | `kind`, `class` |
 //! | `merpati_queue_messages`, `merpati_queue_octets` | |
@@ -40,7 +41,7 @@ const SECONDS: [f64; 12] =
 /// From a line of text to the largest messages.
 const OCTETS: [f64; 8] = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 10e6, 50e6];
 
-const COUNTERS_AND_TIMES: [(&str, &str); 11] = [
+const COUNTERS_AND_TIMES: [(&str, &str); 12] = [
     ("merpati_connections_total", "Connections accepted."),
     ("merpati_verdicts_total", "Answers of policies."),
     ("merpati_logins_total", "Attempts to authenticate."),
@@ -48,6 +49,7 @@ const COUNTERS_AND_TIMES: [(&str, &str); 11] = [
     ("merpati_messages_accepted_total", "Messages for which responsibility was taken."),
     ("merpati_messages_discarded_total", "Messages answered 250 and not kept."),
     ("merpati_deliveries_total", "Recipients of delivery attempts, by result."),
+    ("merpati_source_deliveries_total", "The same for those of whom a host spoke, by source."),
     ("merpati_reports_total", "Delivery reports queued."),
     ("merpati_reports_heard_total", "Recipients of whom reports from outside speak."),
     ("merpati_session_seconds", "How long connections lasted."),
@@ -208,6 +210,10 @@ impl Observer for Metrics {
                 let result = events::result(&outcome.result, *bounced);
                 let labels = labels([("transport", transport), ("result", result)]);
                 self.count("merpati_deliveries_total", labels);
+                if let Some(source) = &outcome.source {
+                    let labels = self::labels([("source", &**source), ("result", result)]);
+                    self.count("merpati_source_deliveries_total", labels);
+                }
             }
             Event::Heard { news, .. } => {
                 let class = news.class.unwrap_or("none");

@@ -16,7 +16,7 @@ use super::egress::{ConnectError, connect};
 use super::outcome::{Tally, unsettled};
 use super::pool::Key;
 use super::reach::{Memory, race};
-use super::source::{ANYWHERE, Via};
+use super::source::{ANYWHERE, Source, Via};
 use super::stream::{Endpoint, Stream};
 use super::survey::Survey;
 use super::{Inner, Target, time_of_day, tls};
@@ -69,6 +69,13 @@ impl Inner {
         self.connect_from(key).await
     }
 
+    /// Whether a source has been found not to send to anybody for now.
+    pub(super) fn cannot_send(&self, source: &Source) -> bool {
+        let rests = self.config.sources.rests();
+        let name = source.name.as_deref();
+        name.is_some_and(|name| rests.is_resting(ANYWHERE, name, time_of_day()))
+    }
+
     /// Connects from the source that the key names. One that cannot send to anybody rests.
     pub(super) async fn connect_from(&self, key: &Key) -> Result<Stream, DialError> {
         let source = &*key.source.0;
@@ -77,8 +84,10 @@ impl Inner {
             Err(error) => error,
         };
         if let (ConnectError::Source(ours), Some(name)) = (&error, &source.name) {
-            tracing::error!(source = %name, error = %ours, "cannot send from this source");
-            if ours.is_of_every_host() {
+            if !ours.is_of_every_host() {
+                tracing::warn!(source = %name, error = %ours, "cannot send to this host");
+            } else if !self.cannot_send(source) {
+                tracing::error!(source = %name, error = %ours, "source cannot send, and rests");
                 let until = time_of_day().as_millis().saturating_add(SOURCE_REST_MS);
                 let until = Timestamp::from_millis(until);
                 self.config.sources.rests().rest(ANYWHERE, name, until);

@@ -1,5 +1,6 @@
 //! Where mail would go, and on what terms; and, if asked, what is found there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use merpati_plugin::{ExplainHow, Finding};
@@ -7,11 +8,12 @@ use merpati_route::mta_sts::{Memory, Sts};
 use merpati_route::security::{Asked, Override, Route};
 use merpati_route::tlsa::Dane;
 use merpati_route::{DnsState, Hop, Plan};
+use merpati_session::client::Protocol;
 use merpati_types::Timestamp;
 
 use super::connection::{Connection, DialError};
 use super::pool::{Key, Policy};
-use super::source::SentFrom;
+use super::source::{SentFrom, Source};
 use super::stream::Endpoint;
 use super::survey::{Known, Survey};
 use super::{Inner, Target, time_of_day, tls};
@@ -44,10 +46,16 @@ impl Inner {
         let now = time_of_day();
         let plan = survey.secured(asked, now);
         let mut found = vec![self.destination(&survey, now)];
+        found.extend(self.sources(parcel).await);
+        let addresses: Vec<_> = plan.hops.iter().flat_map(|hop| &hop.addresses).copied().collect();
+        let source = self.source(parcel, &addresses).await;
         for hop in &plan.hops {
             let mut host = self.host(hop, survey.known(hop));
             if how == ExplainHow::Dial {
-                host = host.with([self.look(hop).await]);
+                host = host.with([match &source {
+                    Ok(source) => self.look(hop, source).await,
+                    Err(error) => Finding::new("dial", "not tried").because(error.to_string()),
+                }]);
             }
             found.push(host);
         }
@@ -91,20 +99,34 @@ impl Inner {
         Finding::new("host", hop.name()).because(hop.why.clone()).with(below)
     }
 
+    /// Where mail is sent from, where that is configured.
+    async fn sources(&self, parcel: &merpati_plugin::spool::Parcel) -> Option<Finding> {
+        let chosen = parcel.info.message.attributes.source_pool.as_deref();
+        if self.config.protocol == Protocol::Lmtp {
+            return None;
+        }
+        let site = self.resting_site(parcel).await;
+        self.config.sources.explain(chosen, &site, time_of_day())
+    }
+
     /// Connects to a host, as a message would, and leaves again.
-    async fn look(&self, hop: &Hop) -> Finding {
+    async fn look(&self, hop: &Hop, source: &Arc<Source>) -> Finding {
         let Some(security) = hop.security.clone() else {
             return Finding::new("dial", "not tried");
         };
         if security.skips().is_some() {
             return Finding::new("dial", "not tried").because("the host gets nothing");
         }
+        let Some(address) = hop.addresses.iter().find(|address| source.reaches(**address)) else {
+            let why = "the source has no address of a family that the host has";
+            return Finding::new("dial", "not tried").because(why);
+        };
         let key = Key {
-            endpoint: Endpoint::Tcp((hop.addresses[0], hop.port).into()),
+            endpoint: Endpoint::Tcp((*address, hop.port).into()),
             host: hop.name(),
-            policy: Policy(std::sync::Arc::new(security)),
+            policy: Policy(Arc::new(security)),
             user: None,
-            source: SentFrom::default(),
+            source: SentFrom(Arc::clone(source)),
         };
         let found = Finding::new("dial", key.endpoint.to_string());
         match tokio::time::timeout(LOOK, self.connect(&key)).await {

@@ -1,6 +1,7 @@
 //! Where mail is sent from: addresses of ours, alone or in pools, perhaps through a proxy.
 
 mod choice;
+mod explain;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};

@@ -27,6 +27,8 @@ mod smarthosts;
 #[cfg(test)]
 mod smuggling;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod suppression;

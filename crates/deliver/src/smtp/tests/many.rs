@@ -7,7 +7,7 @@ use merpati_plugin::resolver::Answer;
 use super::*;
 
 /// Hosts of `mail.test`, with their preferences and addresses.
-struct Zone(Vec<(u16, &'static str, IpAddr)>);
+pub(super) struct Zone(pub(super) Vec<(u16, &'static str, IpAddr)>);
 
 fn answer<T>(records: Vec<T>) -> Lookup<T> {
     match records.is_empty() {

@@ -24,11 +24,14 @@ pub(super) struct Script {
     /// Says this after the first octets of the body, and reads no further.
     pub(super) mid_body: Option<&'static str>,
     pub(super) after: After,
+    /// Greets this address with a refusal.
+    pub(super) blocks: Option<&'static str>,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { breaks_tls: false, mid_body: None, after: After::Says(&["250 2.0.0 taken"]) }
+        let after = After::Says(&["250 2.0.0 taken"]);
+        Self { breaks_tls: false, mid_body: None, after, blocks: None }
     }
 }
 
@@ -83,7 +86,11 @@ async fn serve(
     script: Script,
     heard: Arc<Mutex<Vec<String>>>,
 ) -> std::io::Result<()> {
+    let peer = stream.peer_addr()?.ip().to_string();
     let mut stream = BufReader::new(stream);
+    if script.blocks == Some(&*peer) {
+        return stream.write_all(b"421 4.7.0 your address is blocked\r\n").await;
+    }
     stream.write_all(b"220 sink.test ESMTP\r\n").await?;
     let mut line = String::new();
     loop {

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
+use merpati_plugin::TlsSession;
 use merpati_plugin::deliver::SourceRests;
 use merpati_types::Secret;
 use merpati_wire::{ProxyHeader, ProxyProgress};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::source::ANYWHERE;
+use super::super::source::{ANYWHERE, Choice};
+use super::many::Zone;
 use super::*;
 
 fn source(name: &str, addresses: &[&str]) -> Source {
@@ -71,6 +73,47 @@ async fn a_site_sees_the_address_and_the_name_of_the_source() {
     let hellos = sink.heard().into_iter().filter(|line| line.starts_with("EHLO"));
     let seen: Vec<_> = sink.peers().into_iter().map(|ip| ip.to_string()).zip(hellos).collect();
     assert_eq!(seen, expected);
+}
+
+/// The numbers of messages that the sources named 2 and 3 of [`two`] send to this site.
+async fn one_of_each(transport: &Smtp) -> [u64; 2] {
+    let site = transport.0.resting_site(&parcel(1, &["1@x.test"], "mail.test")).await;
+    ["2", "3"].map(|name| {
+        let sends = |&seed: &u64| {
+            let choice = Choice { pool: None, site: &site, addresses: &[], seed };
+            let source = transport.0.config.sources.choose(&choice, time_of_day()).unwrap();
+            source.name.as_deref() == Some(name)
+        };
+        (1..100).find(sends).expect("each has its share")
+    })
+}
+
+#[tokio::test]
+async fn a_site_that_blocks_one_source_gets_its_mail_from_the_other() {
+    let blocks = Script { blocks: Some("127.0.0.2"), ..Script::default() };
+    let sink = Sink::start(blocks).await;
+    let (sources, rests) = pool(two());
+    let transport = from(&sources, &sink);
+    let messages = one_of_each(&transport).await;
+    let mut sent = Vec::new();
+    for round in 0..2 {
+        for number in messages {
+            let parcel = parcel(number, &["1@x.test"], "mail.test");
+            let site = transport.0.resting_site(&parcel).await;
+            let outcome = deliver_parcel(&transport, parcel, 1).await.outcomes.remove(0);
+            let source = outcome.source.clone().expect("somebody spoke");
+            let delivered = matches!(outcome.result, DeliveryResult::Delivered(_));
+            sent.push((round, source.to_string(), delivered));
+            if !delivered {
+                assert_eq!(outcome.diagnostic, "421 4.7.0 your address is blocked");
+                // As the queue does once it has recognised the reply.
+                rests.rest(&site, &source, in_an_hour());
+            }
+        }
+    }
+    let expected = [(0, "2", false), (0, "3", true), (1, "3", true), (1, "3", true)];
+    let expected = expected.map(|(round, source, delivered)| (round, source.to_owned(), delivered));
+    assert_eq!(sent, expected);
 }
 
 #[tokio::test]
@@ -147,6 +190,47 @@ async fn an_address_that_is_not_ours_rests_and_the_site_is_well() {
         }
         assert!(waited && site_rests());
         assert!(rests.lift(ANYWHERE, "strange"));
+    }
+}
+
+#[derive(Default)]
+struct Told(std::sync::Mutex<Vec<TlsSession>>);
+
+impl TlsResults for Told {
+    fn tried(&self, session: TlsSession) {
+        self.0.lock().unwrap().push(session);
+    }
+}
+
+/// RFC 8460 §4.4: `sending-mta-ip` is what the host sees.
+#[tokio::test]
+async fn reports_tell_the_address_that_the_host_sees() {
+    let sink = Sink::start(Script::default()).await;
+    let by_haproxy = Source { via: Via::Haproxy(haproxy().await), ..source("far", &["127.0.0.4"]) };
+    let by_socks = by_socks(socks(0).await, "pass");
+    let known = Source { addresses: vec!["127.0.0.9".parse().unwrap()], ..by_socks.clone() };
+    for (source, expected) in [
+        (source("near", &["127.0.0.2"]), Some("127.0.0.2")),
+        (by_haproxy, Some("127.0.0.4")),
+        (by_socks, None),
+        (known, Some("127.0.0.9")),
+    ] {
+        let told = Arc::new(Told::default());
+        let results: Arc<dyn TlsResults> = Arc::<Told>::clone(&told);
+        let config = SmtpConfig {
+            target: Target::Mx,
+            port: sink.address.port(),
+            sources: pool([source]).0,
+            tls_results: Some(results),
+            ..config(&sink, Protocol::Smtp, None)
+        };
+        let zone = vec![(10, "mx.test", sink.address.ip())];
+        let transport = Smtp::new(config, Arc::new(Zone(zone))).unwrap();
+        let became = deliver(&transport, &["1@mail.test"], 1).await;
+        assert!(matches!(became.outcomes[0].result, DeliveryResult::Delivered(_)));
+        let told = told.0.lock().unwrap();
+        assert_eq!(told[0].source.map(|ip| ip.to_string()).as_deref(), expected);
+        assert_eq!(told.len(), 1);
     }
 }
 

@@ -264,6 +264,33 @@ sources = [{ name = "a", weight = 3 }, { name = "b" }]
     check_sources(
         r#"
 [deliver]
+source_pool = "lettres"
+[[source]]
+name = "one"
+[[source]]
+name = "one"
+[[source_pool]]
+name = "letters"
+sources = [{ name = "two" }, { name = "one" }]
+[[source_pool]]
+name = "one"
+sources = [{ name = "letters" }]
+"#,
+        &[
+            "7:15: deliver.source_pool: `lettres` is not known here (did you mean `letters`?)",
+            "11:8: source[1].name: there is a source or pool named `one` already",
+            "14:21: source_pool[0].sources[0].name: `two` is not known here (known: `one`)",
+            "16:8: source_pool[1].name: there is a source or pool named `one` already",
+            "17:21: source_pool[1].sources[0].name: `letters` is not known here (known: `one`)",
+        ],
+    );
+}
+
+#[test]
+fn sources_that_cannot_be_are_told() {
+    check_sources(
+        r#"
+[deliver]
 source = ["192.0.2.1"]
 source_pool = "nonsuch"
 [[source]]
@@ -302,29 +329,6 @@ sources = [{ name = "eight", weight = 1001 }]
             "28:11: source_pool[0].sources: nobody is in it whose `weight` is not 0",
             "28:51: source_pool[0].sources[1].name: `six` is in it already",
             "31:39: source_pool[1].sources[0].weight: 1001 is not between 0 and 1000",
-        ],
-    );
-    check_sources(
-        r#"
-[deliver]
-source_pool = "lettres"
-[[source]]
-name = "one"
-[[source]]
-name = "one"
-[[source_pool]]
-name = "letters"
-sources = [{ name = "two" }, { name = "one" }]
-[[source_pool]]
-name = "one"
-sources = [{ name = "letters" }]
-"#,
-        &[
-            "7:15: deliver.source_pool: `lettres` is not known here (did you mean `letters`?)",
-            "11:8: source[1].name: there is a source or pool named `one` already",
-            "14:21: source_pool[0].sources[0].name: `two` is not known here (known: `one`)",
-            "16:8: source_pool[1].name: there is a source or pool named `one` already",
-            "17:21: source_pool[1].sources[0].name: `letters` is not known here (known: `one`)",
         ],
     );
 }

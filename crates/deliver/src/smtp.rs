@@ -210,7 +210,7 @@ impl Deliverer for Smtp {
         match inner.rounds(&job).await {
             Ok(mut rounds) => {
                 rounds.send_as(user.as_ref());
-                match inner.source(&job.parcel, &rounds.addresses()).await {
+                match inner.source(&job.parcel, || rounds.addresses()).await {
                     Ok(source) => {
                         rounds.send_from(&source);
                         inner.attempt(rounds, &job, &mut tally).await;
@@ -252,7 +252,11 @@ impl Inner {
 
     /// What a parcel's mail is sent from. What is handed over by LMTP stays in the operator's own
     /// network, where pools have no meaning.
-    async fn source(&self, parcel: &Parcel, addresses: &[IpAddr]) -> Result<Arc<Source>, NoSource> {
+    async fn source(
+        &self,
+        parcel: &Parcel,
+        addresses: impl FnOnce() -> Vec<IpAddr>,
+    ) -> Result<Arc<Source>, NoSource> {
         let sources = &self.config.sources;
         let pool = parcel.info.message.attributes.source_pool.as_deref();
         if self.config.protocol == Protocol::Lmtp || sources.pool(pool)?.is_none() {
@@ -260,7 +264,7 @@ impl Inner {
         }
         let site = self.resting_site(parcel).await;
         let seed = parcel.id.message.as_u64();
-        let choice = Choice { pool, site: &site, addresses, seed };
+        let choice = Choice { pool, site: &site, addresses: &addresses(), seed };
         sources.choose(&choice, time_of_day())
     }
 

@@ -84,7 +84,7 @@ impl Inner {
             Err(error) => error,
         };
         if let (ConnectError::Source(ours), Some(name)) = (&error, &source.name) {
-            if !ours.is_of_every_host() {
+            if !ours.is_of_every_host(source) {
                 tracing::warn!(source = %name, error = %ours, "cannot send to this host");
             } else if !self.cannot_send(source) {
                 tracing::error!(source = %name, error = %ours, "source cannot send, and rests");

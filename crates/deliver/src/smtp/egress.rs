@@ -48,10 +48,12 @@ pub(crate) enum SourceError {
 
 impl SourceError {
     /// Whether it would be the same with every host, for now.
-    pub(crate) fn is_of_every_host(&self) -> bool {
+    pub(crate) fn is_of_every_host(&self, source: &Source) -> bool {
         match self {
             Self::Family(_) | Self::Proxy { error: SocksError::Refused(_), .. } => false,
-            Self::Address { .. } | Self::Unreachable { .. } | Self::Proxy { .. } => true,
+            // The address of the other family may be there.
+            Self::Address { .. } => source.addresses.len() == 1,
+            Self::Unreachable { .. } | Self::Proxy { .. } => true,
         }
     }
 }

@@ -47,8 +47,8 @@ impl Inner {
         let plan = survey.secured(asked, now);
         let mut found = vec![self.destination(&survey, now)];
         found.extend(self.sources(parcel).await);
-        let addresses: Vec<_> = plan.hops.iter().flat_map(|hop| &hop.addresses).copied().collect();
-        let source = self.source(parcel, &addresses).await;
+        let addresses = || plan.hops.iter().flat_map(|hop| &hop.addresses).copied().collect();
+        let source = self.source(parcel, addresses).await;
         for hop in &plan.hops {
             let mut host = self.host(hop, survey.known(hop));
             if how == ExplainHow::Dial {

@@ -322,3 +322,20 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration has the sessions that can be resumed in it.
+    #[test]
+    fn sessions_are_resumed_from_their_source_alone() {
+        let tls = Tls::new(&TlsSettings::default()).unwrap();
+        let same = |a: Option<&str>, b: Option<&str>| {
+            let config = |source| tls.config(&Need::Opportunistic, source);
+            Arc::ptr_eq(&config(a), &config(b))
+        };
+        assert!(same(None, None) && same(Some("a"), Some("a")));
+        assert!(!same(None, Some("a")) && !same(Some("b"), Some("a")));
+    }
+}

@@ -164,6 +164,23 @@ async fn addresses_of_a_family_that_the_source_lacks_are_not_dialled() {
 }
 
 #[tokio::test]
+async fn of_a_host_with_both_families_that_of_the_source_is_dialled() {
+    let sink = Sink::start(Script::default()).await;
+    let (sources, _) = pool([source("four", &["127.0.0.2"])]);
+    let config = SmtpConfig {
+        target: Target::Mx,
+        port: sink.address.port(),
+        ..SmtpConfig { sources, ..config(&sink, Protocol::Smtp, None) }
+    };
+    let six = "::1".parse().unwrap();
+    let zone = vec![(10, "mx.test", six), (10, "mx.test", sink.address.ip())];
+    let transport = Smtp::new(config, Arc::new(Zone(zone))).unwrap();
+    let became = deliver(&transport, &["1@mail.test"], 1).await;
+    assert!(matches!(became.outcomes[0].result, DeliveryResult::Delivered(_)));
+    assert_eq!(became.connections, 1, "nobody has been tried in vain");
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_ours_rests_and_the_site_is_well() {
     let sink = Sink::start(Script::default()).await;
     // RFC 5737: nobody's.

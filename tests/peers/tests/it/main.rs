@@ -9,6 +9,7 @@
 //! | [`to_secured`] | relay → Postfix and Exim, whose domains have DANE or MTA-STS |
 //! | [`from_fingers`] | posttls-finger, by way of Unbound → mx |
 //! | [`to_sasl`] | relay → Postfix that asks Dovecot who we are |
+//! | [`by_proxies`] | relay → HAProxy and MicroSocks → mx |
 //! | [`to_dovecot`] | mx → Dovecot by LMTP, read back with doveadm |
 //! | [`reports`] | our delivery reports → Python's `email`, and `mail-parser` |
 //! | [`addresses`] | our SRS and BATV addresses ↔ Mail::SRS, pysrs, postsrsd and Exim |
@@ -21,6 +22,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod addresses;
+mod by_proxies;
 mod clients;
 #[cfg(feature = "databases")]
 mod databases;

@@ -44,9 +44,20 @@ fn rule(
     };
     let conditions = conditions(&mut reader, around);
     let action = action(&mut reader, number, around, transports);
-    let source_pool = source_pool(&mut reader, around);
+    let sent_from = reader.optional::<Located<String>>("source_pool");
+    let source_pool = sent_from.as_ref().map(|name| source_pool(name, options, around));
+    let source_pool = source_pool.transpose();
+    let sent_from = sent_from.map(|name| name.place);
     reader.finish()?;
     let (conditions, action, source_pool) = (conditions?, action?, source_pool?);
+    let nowhere = match &action {
+        Some(Action::Refuse(_)) => true,
+        Some(Action::Transport(name)) => **name == *crate::transports::DISCARD,
+        Some(Action::Relay(_) | Action::Usual) | None => false,
+    };
+    if nowhere && let Some(place) = sent_from {
+        return Err(options.errors().report(&place, "nothing is sent by this rule"));
+    }
     if action.is_none() {
         has_effect(options, &conditions, source_pool.is_some())?;
     }
@@ -54,20 +65,15 @@ fn rule(
 }
 
 fn source_pool(
-    reader: &mut Reader<'_>,
+    name: &Located<String>,
+    options: &Options,
     around: &Surroundings,
-) -> Result<Option<Arc<str>>, Invalid> {
-    let Some(name) = reader.optional::<Located<String>>("source_pool") else { return Ok(None) };
+) -> Result<Arc<str>, Invalid> {
     match around.sources.has_pool(&name.value) {
-        true => Ok(Some(name.value.into())),
+        true => Ok(name.value.as_str().into()),
         false => {
             let known: Vec<_> = around.sources.pools().collect();
-            let known = match known.is_empty() {
-                true => "there are none".to_owned(),
-                false => format!("`{}`", known.join("`, `")),
-            };
-            let message = format_args!("there is no source pool `{}`: {known}", name.value);
-            Err(reader.reject("source_pool", message))
+            Err(options.errors().report_unknown(&name.place, &name.value, &known))
         }
     }
 }

@@ -300,8 +300,14 @@ fn mistakes_are_told_where_they_stand() {
     );
     check(
         "source_pool = \"none\"",
-        &["2:15: route[0].source_pool: there is no source pool `none`: `bulk`"],
+        &["2:15: route[0].source_pool: `none` is not known here (known: `bulk`)"],
     );
+    for action in ["discard = true", "error = \"no\""] {
+        check(
+            &format!("source_pool = \"bulk\"; {action}"),
+            &["2:15: route[0].source_pool: nothing is sent by this rule"],
+        );
+    }
     check(
         "transport = \"mx\"; discard = true",
         &["2:13: route[0].transport: a route leads to one place"],

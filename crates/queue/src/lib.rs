@@ -7,5 +7,5 @@ mod window;
 
 pub use rate::Rate;
 pub use schedule::{Cause, Course, Intervals, Next, Schedule};
-pub use scheduler::{Finished, Limits, Offer, Scheduler, SiteLimits};
+pub use scheduler::{Finished, Limits, Offer, Scheduler, SiteLimits, SiteState};
 pub use window::Window;

@@ -60,9 +60,18 @@ impl Bucket {
         bucket
     }
 
-    /// The bucket for a rate that may have changed.
-    pub(crate) fn with_rate(self, rate: Rate, now: Timestamp) -> Self {
-        if rate == self.rate { self } else { Self::new(rate, now) }
+    /// The bucket for a rate that may have changed: as many may be taken at once as before, as
+    /// far as the new rate lets so many, and what was overdrawn is still to be paid off.
+    pub(crate) fn with_rate(mut self, rate: Rate, now: Timestamp) -> Self {
+        if rate == self.rate {
+            return self;
+        }
+        self.fill(now);
+        let level = i128::from(self.level) * i128::from(rate.cost()) / i128::from(self.rate.cost());
+        let mut changed = Self::new(rate, now);
+        // A rate is stated for a week at most, so this fits whatever was taken.
+        changed.level = i64::try_from(level).unwrap_or(i64::MIN / 2).min(changed.most());
+        changed
     }
 
     /// When it is full again if nothing is taken.
@@ -111,6 +120,21 @@ mod tests {
     use proptest::test_runner::RngSeed;
 
     use super::*;
+
+    #[test]
+    fn a_rate_that_changes_gives_nothing_away() {
+        let rate = |count, seconds| Rate::new(count, Duration::from_secs(seconds)).unwrap();
+        let now = Timestamp::from_millis(7);
+        let mut bucket = Bucket::new(rate(100, 60), now);
+        bucket.take(10);
+        let mut slower = bucket.with_rate(rate(10, 60), now);
+        assert_eq!(slower.ready_at(now), now.after(Duration::from_secs(6)));
+        bucket.take(2);
+        let mut slower = bucket.with_rate(rate(60, 60), now);
+        assert_eq!(slower.ready_at(now), now.after(Duration::from_secs(3)));
+        let back = slower.with_rate(rate(100, 60), now).with_rate(rate(60, 60), now);
+        assert_eq!(back.full_at(), slower.full_at());
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig {

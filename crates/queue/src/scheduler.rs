@@ -114,6 +114,25 @@ pub enum Finished {
     Down,
 }
 
+/// How a site is, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteState {
+    /// How many attempts may run at once now.
+    pub window: u32,
+    /// How many do.
+    pub running: u32,
+    /// Parcels of it that are held and wait.
+    pub waiting: usize,
+    /// Until when it is left alone, if it is down.
+    pub resting: Option<Timestamp>,
+    /// How often in a row it was found down.
+    pub failures: u32,
+    /// Until when its rates are used up, if they are.
+    pub throttled: Option<Timestamp>,
+    /// Its bounds.
+    pub limits: Arc<SiteLimits>,
+}
+
 /// Decides which attempts run. Feed it with due parcels and results; ask [`Self::start`] until
 /// it has nothing more to begin.
 ///
@@ -221,7 +240,7 @@ impl<K: Clone> Scheduler<K> {
             let health = if has_failed { Health::Suspect } else { Health::Well };
             Site::new(Arc::clone(&limits), health)
         });
-        site.limits = limits;
+        site.set_limits(limits);
         if let Some(when) = site.forget_at.take() {
             self.idle.remove(&(when, Arc::clone(&name)));
         }
@@ -310,11 +329,8 @@ impl<K: Clone> Scheduler<K> {
                     self.resting.insert((until, Arc::clone(&name)));
                 }
                 site.window = Window::new(1, site.limits.most);
-                back.extend(std::iter::from_fn(|| site.take().map(|(key, _)| key)));
+                back = Self::give_back(&mut self.ready, site, &name);
                 self.held -= back.len();
-                if std::mem::take(&mut site.is_ready) {
-                    self.ready.retain(|ready| *ready != name);
-                }
             }
         }
         Self::make_ready(&mut self.ready, site, &name);
@@ -322,11 +338,72 @@ impl<K: Clone> Scheduler<K> {
         back
     }
 
+    /// Answers everything that waits for the site, to be handed back. What runs goes on.
+    pub fn drain(&mut self, site: &str, now: Timestamp) -> Vec<K> {
+        let Some((name, _)) = self.sites.get_key_value(site) else { return Vec::new() };
+        let name = Arc::clone(name);
+        let Some(site) = self.sites.get_mut(&name) else { return Vec::new() };
+        let back = Self::give_back(&mut self.ready, site, &name);
+        self.held -= back.len();
+        self.rest_or_forget(&name, now);
+        back
+    }
+
+    /// The site is told to be slower: its window halves, as if it had said that it is busy.
+    pub fn slow(&mut self, site: &str) {
+        if let Some(site) = self.sites.get_mut(site) {
+            site.window.refused(site.running);
+        }
+    }
+
+    /// Ends the site's rest: the next attempt finds out how it is.
+    pub fn wake_up(&mut self, site: &str, now: Timestamp) {
+        let Some((name, _)) = self.sites.get_key_value(site) else { return };
+        let name = Arc::clone(name);
+        let Some(site) = self.sites.get_mut(&name) else { return };
+        if let Health::Resting(until) = site.health {
+            self.resting.remove(&(until, Arc::clone(&name)));
+            site.health = Health::Suspect;
+            Self::make_ready(&mut self.ready, site, &name);
+            self.rest_or_forget(&name, now);
+        }
+    }
+
+    /// Changes the bounds of a site at once, for what waits too.
+    pub fn set_limits(&mut self, site: &str, limits: Arc<SiteLimits>) {
+        let Some((name, _)) = self.sites.get_key_value(site) else { return };
+        let name = Arc::clone(name);
+        let Some(site) = self.sites.get_mut(&name) else { return };
+        site.set_limits(limits);
+        if let Some(at) = site.throttled.take() {
+            self.throttled.remove(&(at, Arc::clone(&name)));
+        }
+        Self::make_ready(&mut self.ready, site, &name);
+    }
+
+    /// What is known of a site, if there is anything to know.
+    #[must_use]
+    pub fn site(&self, name: &str) -> Option<SiteState> {
+        self.sites.get(name).map(Site::state)
+    }
+
+    /// What is known of every site, in no order.
+    pub fn sites(&self) -> impl Iterator<Item = (&Arc<str>, SiteState)> {
+        self.sites.iter().map(|(name, site)| (name, site.state()))
+    }
+
     /// Forgets sites for which nothing has been tried for long.
     pub fn forget_idle(&mut self, now: Timestamp) {
         while self.idle.first().is_some_and(|(when, _)| *when <= now) {
             self.forget_first();
         }
+    }
+
+    fn give_back(ready: &mut VecDeque<Arc<str>>, site: &mut Site<K>, name: &Arc<str>) -> Vec<K> {
+        if std::mem::take(&mut site.is_ready) {
+            ready.retain(|ready| ready != name);
+        }
+        std::iter::from_fn(|| site.take().map(|(key, _)| key)).collect()
     }
 
     fn recover(resting: &mut BTreeSet<(Timestamp, Arc<str>)>, site: &mut Site<K>, name: &Arc<str>) {

@@ -29,6 +29,15 @@ impl Window {
         self.size
     }
 
+    /// Never more than so many from here on; what it has grown to is kept up to that.
+    pub fn set_most(&mut self, most: u32) {
+        self.most = most.max(1);
+        if self.size > self.most {
+            self.size = self.most;
+            self.run = 0;
+        }
+    }
+
     /// An attempt reached the site and was served.
     pub fn succeeded(&mut self) {
         self.stale = self.stale.saturating_sub(1);
@@ -73,6 +82,19 @@ mod tests {
         window.refused(0);
         assert_eq!(window.size(), 1);
         assert_eq!(Window::new(0, 0).size(), 1);
+    }
+
+    #[test]
+    fn a_new_bound_counts_at_once_and_keeps_what_was_learned() {
+        let mut window = Window::new(6, 8);
+        window.set_most(4);
+        assert_eq!(window.size(), 4);
+        window.set_most(20);
+        assert_eq!(window.size(), 4);
+        (0..4).for_each(|_| window.succeeded());
+        assert_eq!(window.size(), 5);
+        window.set_most(0);
+        assert_eq!(window.size(), 1);
     }
 
     #[test]

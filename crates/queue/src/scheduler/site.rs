@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use merpati_types::Timestamp;
 
-use super::SiteLimits;
+use super::{SiteLimits, SiteState};
 use crate::rate::{Bucket, Rate};
 use crate::window::Window;
 
@@ -74,6 +74,27 @@ impl<K> Site<K> {
             rates: Rates::default(),
             levels: BTreeMap::new(),
             taken: 0,
+        }
+    }
+
+    /// Its bounds from here on. What was learned of it is kept as far as they allow.
+    pub(super) fn set_limits(&mut self, limits: Arc<SiteLimits>) {
+        self.window.set_most(limits.most);
+        self.limits = limits;
+    }
+
+    pub(super) fn state(&self) -> SiteState {
+        SiteState {
+            window: self.window.size(),
+            running: self.running,
+            waiting: self.waiting,
+            resting: match self.health {
+                Health::Resting(until) => Some(until),
+                Health::Well | Health::Suspect => None,
+            },
+            failures: self.failures,
+            throttled: self.throttled,
+            limits: Arc::clone(&self.limits),
         }
     }
 

@@ -51,6 +51,59 @@ fn usual() -> Bench {
 }
 
 #[test]
+fn what_is_drained_is_not_begun_and_what_runs_goes_on() {
+    let mut bench = usual();
+    (0..8).for_each(|key| bench.offer(key, "a", 1, 0));
+    bench.offer(8, "b", 1, 0);
+    assert_eq!(bench.started(), [0, 8, 1, 2, 3, 4]);
+    assert_eq!(bench.scheduler.drain("a", at(0)), [5, 6, 7]);
+    assert_eq!(bench.scheduler.drain("nobody", at(0)), []);
+    let state = bench.scheduler.site("a").unwrap();
+    assert_eq!((state.running, state.waiting, state.window), (5, 0, 5));
+    for _ in 0..5 {
+        assert_eq!(bench.finished("a", Finished::Served, at(1)), []);
+    }
+    assert_eq!(bench.scheduler.room(), Limits::default().held - 1);
+    assert_eq!(bench.scheduler.site("a"), None, "a site that is well is not remembered");
+    bench.offer(9, "a", 1, 0);
+    assert_eq!(bench.started(), [9]);
+}
+
+#[test]
+fn a_site_can_be_slowed_bounded_and_woken() {
+    let mut bench = usual();
+    (0..30).for_each(|key| bench.offer(key, "a", 1, 0));
+    bench.scheduler.slow("a");
+    assert_eq!(bench.started(), [0, 1]);
+    let narrow = |most| Arc::new(SiteLimits { most, ..SiteLimits::default() });
+    bench.scheduler.set_limits("a", narrow(1));
+    assert_eq!(bench.finished("a", Finished::Served, at(1)), []);
+    assert_eq!(bench.started(), []);
+    bench.finished("a", Finished::Served, at(1));
+    assert_eq!(bench.started(), [2]);
+    assert_eq!(bench.scheduler.site("a").unwrap().limits.most, 1);
+    bench.finished("a", Finished::Down, at(2));
+    assert!(bench.scheduler.is_resting("a", at(3)).is_some());
+    bench.offer(40, "a", 1, 0);
+    assert_eq!(bench.started_at(at(3)), []);
+    bench.scheduler.wake_up("a", at(3));
+    assert_eq!(bench.started_at(at(3)), [40]);
+}
+
+#[test]
+fn a_rate_that_is_raised_counts_at_once() {
+    let slow = Rate::new(1, Duration::from_secs(3_600));
+    let site = SiteLimits { messages: slow, ..SiteLimits::default() };
+    let mut bench = Bench::new(Limits::default(), site);
+    (0..3).for_each(|key| bench.offer(key, "a", 1, 0));
+    assert_eq!(bench.started(), [0]);
+    assert_eq!(bench.started_at(at(1)), []);
+    assert!(bench.scheduler.site("a").unwrap().throttled.is_some());
+    bench.scheduler.set_limits("a", Arc::new(SiteLimits::default()));
+    assert_eq!(bench.started_at(at(1)), [1, 2]);
+}
+
+#[test]
 fn senders_take_turns_and_priority_goes_first() {
     let site = SiteLimits { first: 10, ..SiteLimits::default() };
     let mut scheduler = Bench::new(Limits::default(), site);
